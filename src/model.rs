@@ -1,0 +1,509 @@
+//! Names, ids, positions and texts: parsed once at the edge, then trusted. No I/O, and nothing of the wire.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::error::Error;
+
+/// Milliseconds since the Unix epoch.
+pub type TimeMs = i64;
+
+/// The longest `text` of a message, in bytes of UTF-8.
+pub const TEXT_BYTES_MAX: usize = 8_192;
+/// The largest `data` of a message, in bytes of compact JSON.
+pub const DATA_BYTES_MAX: usize = 8_192;
+/// The longest `cid`, in bytes.
+pub const CID_BYTES_MAX: usize = 64;
+/// The longest topic, in characters.
+pub const TOPIC_CHARS_MAX: usize = 256;
+/// The most items of one page of a list or of history.
+pub const PAGE_LIMIT_MAX: u32 = 200;
+/// The items of a page where the caller names no limit.
+pub const PAGE_LIMIT_DEFAULT: u32 = 50;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub Uuid);
+
+        impl $name {
+            /// A new id; ids of one process ascend with time (UUIDv7).
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.simple().fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::parse_str(text).map(Self)
+            }
+        }
+    };
+}
+
+id!(
+    /// An account. Names are what the wire knows; ids are what the log and the database know.
+    UserId
+);
+id!(
+    /// A channel. One made anew under an old name has another id, and so another log.
+    ChannelId
+);
+id!(
+    /// One sign-in: what a login begins and a logout ends, with all its tokens and sessions.
+    SignInId
+);
+id!(
+    /// One live connection.
+    SessionId
+);
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $len:expr, $extra:expr, $accepted:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            fn fits(text: &str) -> bool {
+                let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+                $len.contains(&text.len())
+                    && text.bytes().next().is_some_and(alphanumeric)
+                    && text.bytes().all(|b| alphanumeric(b) || $extra.contains(&b))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+            fn from_str(text: &str) -> Result<Self, Error> {
+                if Self::fits(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(Error::BadRequest($accepted.into()))
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+name!(
+    /// A user's unique, immutable name: `[a-z0-9][a-z0-9_-]{1,31}`.
+    UserName,
+    (2..=32),
+    b"_-",
+    "a user name has 2 to 32 characters: a-z, 0-9, and after the first also _ and -"
+);
+name!(
+    /// A channel's unique, immutable name: `[a-z0-9][a-z0-9._-]{0,63}`.
+    ChannelName,
+    (1..=64),
+    b"._-",
+    "a channel name has 1 to 64 characters: a-z, 0-9, and after the first also . _ and -"
+);
+
+/// Where an entry stands in its channel's log. Orders by epoch, then sequence number.
+///
+/// Within an epoch the sequence is dense: 0, 1, 2, … On the wire it is the string `"<epoch>-<seq>"`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position {
+    /// Grows by at least one whenever the log was begun anew or lost acknowledged entries; Unix seconds of that moment.
+    pub epoch: u64,
+    /// The number of the entry within the epoch, from 0.
+    pub seq: u64,
+}
+
+impl Position {
+    /// `"0-0"`: before everything; no entry ever has it.
+    pub const BEGINNING: Self = Self { epoch: 0, seq: 0 };
+
+    /// The position that follows within the epoch.
+    pub fn next(self) -> Self {
+        Self { epoch: self.epoch, seq: self.seq.saturating_add(1) }
+    }
+
+    /// Whether an entry here directly follows one at `before`.
+    pub fn follows(self, before: Self) -> bool {
+        self.epoch == before.epoch && Some(self.seq) == before.seq.checked_add(1)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.seq)
+    }
+}
+
+impl fmt::Debug for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Position {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        fn number(digits: &str) -> Option<u64> {
+            if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse().ok() } else { None }
+        }
+        text.split_once('-')
+            .and_then(|(epoch, seq)| Some(Self { epoch: number(epoch)?, seq: number(seq)? }))
+            .ok_or_else(|| {
+                Error::BadRequest("a position is \"<epoch>-<seq>\", two whole numbers that fit 64 bits".into())
+            })
+    }
+}
+
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The ends of what a log retains; `None` for an empty one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Ends {
+    /// The oldest retained entry.
+    pub first: Option<Position>,
+    /// The newest entry.
+    pub last: Option<Position>,
+}
+
+/// Who may find and join a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelKind {
+    /// Any user.
+    Public,
+    /// Members; to all others it looks as if it did not exist.
+    Private,
+}
+
+/// What a member may do. Orders by power.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads and writes.
+    Member,
+    /// Also changes the topic, adds and removes members.
+    Moderator,
+    /// Also changes roles and deletes the channel. A channel always has one.
+    Owner,
+}
+
+/// An account as others see it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct User {
+    /// Its id.
+    pub id: UserId,
+    /// Its name.
+    pub name: UserName,
+    /// When it signed up.
+    pub created_at: TimeMs,
+}
+
+/// A channel's definition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Channel {
+    /// Its id, which names its log.
+    pub id: ChannelId,
+    /// Its name.
+    pub name: ChannelName,
+    /// Public or private.
+    pub kind: ChannelKind,
+    /// What it is about; may be empty.
+    pub topic: Topic,
+    /// When it was created.
+    pub created_at: TimeMs,
+    /// No position of its log has a lower epoch; every position of an earlier channel of the same name has.
+    pub epoch_floor: u64,
+}
+
+/// A user's place in a channel.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Member {
+    /// The user.
+    pub name: UserName,
+    /// What they may do.
+    pub role: Role,
+    /// Since when they are a member.
+    pub added_at: TimeMs,
+}
+
+/// Who is asking: a verified access token.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Caller {
+    /// The user.
+    pub user: UserId,
+    /// Their name.
+    pub name: UserName,
+    /// The sign-in that the token belongs to.
+    pub sign_in: SignInId,
+    /// When the token runs out.
+    pub expires_at: TimeMs,
+}
+
+/// What a channel is about: up to 256 characters.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Topic(String);
+
+impl Topic {
+    /// The topic as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Topic {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        if text.chars().count() > TOPIC_CHARS_MAX {
+            return Err(Error::BadRequest(format!("a topic has up to {TOPIC_CHARS_MAX} characters")));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// The text of a message: 1 to 8,192 bytes of UTF-8.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MessageText(String);
+
+impl MessageText {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for MessageText {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        match text.len() {
+            0 => Err(Error::BadRequest("text is empty; leave it out or give 1 to 8192 bytes".into())),
+            1..=TEXT_BYTES_MAX => Ok(Self(text)),
+            _ => Err(Error::TooLarge(format!("text has {} bytes; accepted are 1 to {TEXT_BYTES_MAX}", text.len()))),
+        }
+    }
+}
+
+/// The data of a message: a JSON object of up to 8,192 bytes, kept compact, its numbers and key order untouched.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MessageData(String);
+
+impl MessageData {
+    /// The object as compact JSON.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes the text of one JSON value.
+    ///
+    /// # Errors
+    /// `bad_json` for a lone surrogate or too deep a nesting, `bad_request` for what is no object, `too_large`.
+    pub fn parse(json: &str) -> Result<Self, Error> {
+        let value: serde_json::Value = serde_json::from_str(json).map_err(|e| Error::BadJson(format!("data: {e}")))?;
+        if !value.is_object() {
+            return Err(Error::BadRequest("data is a JSON object".into()));
+        }
+        let compact = compact(json);
+        if compact.len() > DATA_BYTES_MAX {
+            let bytes = compact.len();
+            return Err(Error::TooLarge(format!("data has {bytes} bytes; accepted are up to {DATA_BYTES_MAX}")));
+        }
+        Ok(Self(compact))
+    }
+}
+
+/// Valid JSON without the white space between its tokens.
+fn compact(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    json.chars()
+        .filter(|&c| {
+            let keep = in_string || !matches!(c, ' ' | '\t' | '\n' | '\r');
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => in_string = !in_string,
+                _ => {}
+            }
+            keep
+        })
+        .collect()
+}
+
+/// What a client calls its message, to make sending it again safe: 1 to 64 bytes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ClientId(String);
+
+impl ClientId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ClientId {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        if (1..=CID_BYTES_MAX).contains(&text.len()) {
+            Ok(Self(text))
+        } else {
+            Err(Error::BadRequest(format!("cid has 1 to {CID_BYTES_MAX} bytes")))
+        }
+    }
+}
+
+/// How many items a page may have: 1 to 200.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageLimit(u32);
+
+impl PageLimit {
+    /// The number.
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Default for PageLimit {
+    fn default() -> Self {
+        Self(PAGE_LIMIT_DEFAULT)
+    }
+}
+
+impl TryFrom<u64> for PageLimit {
+    type Error = Error;
+    fn try_from(limit: u64) -> Result<Self, Error> {
+        match u32::try_from(limit) {
+            Ok(limit @ 1..=PAGE_LIMIT_MAX) => Ok(Self(limit)),
+            _ => Err(Error::BadRequest(format!("limit is 1 to {PAGE_LIMIT_MAX}"))),
+        }
+    }
+}
+
+/// Which part of the history is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Anchor {
+    /// The newest entries.
+    #[default]
+    Latest,
+    /// Those before the position, without it.
+    Before(Position),
+    /// Those after the position, without it.
+    After(Position),
+    /// Those on both sides, with it.
+    Around(Position),
+}
+
+/// What a client wants to say.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewMessage {
+    /// The text; it or `data` is there.
+    pub text: Option<MessageText>,
+    /// The data.
+    pub data: Option<MessageData>,
+    /// Makes sending it again safe.
+    pub cid: Option<ClientId>,
+    /// The position of the message it answers.
+    pub reply_to: Option<Position>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_contract_says() {
+        for good in ["ab", "a1", "0-_", &"a".repeat(32)] {
+            assert!(good.parse::<UserName>().is_ok(), "{good}");
+        }
+        for bad in ["", "a", "A1", "-a", "_a", "a b", "ä1", "a.b", &"a".repeat(33)] {
+            assert!(bad.parse::<UserName>().is_err(), "{bad}");
+        }
+        for good in ["a", "a.b", "0.-_", &"a".repeat(64)] {
+            assert!(good.parse::<ChannelName>().is_ok(), "{good}");
+        }
+        for bad in ["", ".a", "A", "a/b", &"a".repeat(65)] {
+            assert!(bad.parse::<ChannelName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn positions_parse_order_and_print() {
+        let position: Position = "1763923812-1043".parse().unwrap();
+        assert_eq!(position, Position { epoch: 1_763_923_812, seq: 1043 });
+        assert_eq!(position.to_string(), "1763923812-1043");
+        assert!("2-0".parse::<Position>().unwrap() > "1-9".parse().unwrap());
+        assert!(position.next().follows(position));
+        for bad in ["", "1", "1-", "-1", "1-2-3", "+1-2", "1-+2", "1-18446744073709551616", " 1-2"] {
+            assert!(bad.parse::<Position>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn data_is_measured_and_kept_compact() {
+        let data = MessageData::parse("{ \"a b\" : [1.0, 12345678901234567890123],\n\"q\\\" \" : 1 }").unwrap();
+        assert_eq!(data.as_json(), r#"{"a b":[1.0,12345678901234567890123],"q\" ":1}"#);
+        assert!(matches!(MessageData::parse("[1]"), Err(Error::BadRequest(_))));
+        assert!(matches!(MessageData::parse(r#"{"a":"\ud800"}"#), Err(Error::BadJson(_))));
+        let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(DATA_BYTES_MAX));
+        assert!(matches!(MessageData::parse(&large), Err(Error::TooLarge(_))));
+    }
+}
