@@ -28,7 +28,8 @@ pub const PAGE_LIMIT_DEFAULT: u32 = 50;
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
         pub struct $name(pub Uuid);
 
         impl $name {
@@ -450,6 +451,33 @@ pub enum Anchor {
     After(Position),
     /// Those on both sides, with it.
     Around(Position),
+}
+
+impl Anchor {
+    /// The anchor that at most one of the three names.
+    ///
+    /// # Errors
+    /// `bad_request` where there is more than one.
+    pub fn one_of(before: Option<Position>, after: Option<Position>, around: Option<Position>) -> Result<Self, Error> {
+        match (before, after, around) {
+            (None, None, None) => Ok(Self::Latest),
+            (Some(position), None, None) => Ok(Self::Before(position)),
+            (None, Some(position), None) => Ok(Self::After(position)),
+            (None, None, Some(position)) => Ok(Self::Around(position)),
+            _ => Err(Error::BadRequest("give one of before, after and around, not several".into())),
+        }
+    }
+}
+
+/// One entry of a channel's log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Where it stands.
+    pub position: Position,
+    /// When the log took it.
+    pub at: TimeMs,
+    /// The fields that its writer chose, as the inside of a JSON object.
+    pub body: String,
 }
 
 /// What a client wants to say.

@@ -1,0 +1,244 @@
+//! Reading the feeds: through a consumer group of this node's own, rewound after every error, so that a living node
+//! misses nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Client, RedisError, RedisResult, Value};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::keys::{Feed, Keys};
+use super::notice::{FeedEntry, FeedEvent, parse_reply};
+use super::{link, value};
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::model::{Position, TimeMs};
+
+/// The most entries of one feed in one reply: bounds the memory of a reply.
+const READ_ENTRIES_MAX: usize = 512;
+/// How long a read waits for something new; a stop is noticed after it.
+const BLOCK: Duration = Duration::from_millis(2_000);
+/// What a read may take beyond that.
+const READ_MARGIN: Duration = Duration::from_secs(3);
+/// The first pause after an error; each further one doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// The longest pause after an error.
+const PAUSE_MAX: Duration = Duration::from_millis(1_000);
+/// The one consumer of the group.
+const CONSUMER: &str = "node";
+
+/// What the reader hands over, in the order of each feed.
+#[derive(Debug)]
+pub enum Delivery {
+    /// Something happened, at that time.
+    Event(FeedEvent, TimeMs),
+    /// Entries of this feed may have been missed: whatever is known from it is to be read anew.
+    Missed(Feed),
+    /// All that was waiting has been handed over.
+    BatchEnd,
+}
+
+/// How far this node has come in each feed.
+#[derive(Clone)]
+pub(super) struct Progress {
+    handled: Arc<[watch::Sender<u64>]>,
+}
+
+impl Progress {
+    pub(super) fn new(feeds: usize) -> Self {
+        Self { handled: (0..feeds).map(|_| watch::Sender::new(0)).collect() }
+    }
+
+    /// Waits until everything up to this number of the feed has been handed over.
+    ///
+    /// # Errors
+    /// `unavailable` where that takes longer than the deadline.
+    pub(super) async fn reached(&self, feed: Feed, seq: u64, deadline: Instant) -> Result<()> {
+        let mut handled = self.handled[feed.0].subscribe();
+        match timeout_at(deadline, handled.wait_for(|handled| *handled >= seq)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Error::Unavailable(anyhow::anyhow!("this node is behind in feed {}", feed.0))),
+        }
+    }
+
+    fn set(&self, feed: Feed, seq: u64) {
+        self.handled[feed.0].send_replace(seq);
+    }
+
+    fn get(&self, feed: Feed) -> u64 {
+        *self.handled[feed.0].borrow()
+    }
+}
+
+/// Reads all feeds in one task, on a connection of its own.
+pub struct FeedReader {
+    pub(super) client: Client,
+    pub(super) keys: Keys,
+    pub(super) group: String,
+    pub(super) progress: Progress,
+    pub(super) metrics: Metrics,
+    /// The last entry handed over of each feed.
+    pub(super) last: Vec<Position>,
+}
+
+impl FeedReader {
+    /// Creates the group at the end of each feed: what came before, clients resume from the logs.
+    pub(super) async fn begin(&mut self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        for feed in self.keys.feeds() {
+            self.start_at_end(connection, feed).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads until stopped, handing everything over; never returns before, whatever happens to Redis.
+    pub async fn run(mut self, stop: CancellationToken, mut deliver: impl FnMut(Delivery)) {
+        let mut pause = PAUSE_MIN;
+        let mut known = true;
+        while !stop.is_cancelled() {
+            let began = Instant::now();
+            match self.read_until_error(&stop, known, &mut deliver).await {
+                Ok(()) => break,
+                Err(error) => warn!(%error, "Reading the feeds failed; going back and on"),
+            }
+            known = false;
+            self.metrics.feed_reconnects.increment(1);
+            pause = if began.elapsed() > PAUSE_MAX { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            sleep(pause).await;
+        }
+        self.leave().await;
+    }
+
+    async fn read_until_error(
+        &mut self,
+        stop: &CancellationToken,
+        known: bool,
+        deliver: &mut impl FnMut(Delivery),
+    ) -> RedisResult<()> {
+        let config = link::config(BLOCK + READ_MARGIN);
+        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        if !known {
+            for feed in self.keys.feeds() {
+                self.rewind(&mut connection, feed, deliver).await?;
+            }
+            info!("Reading the feeds again");
+        }
+        let feeds: Vec<String> = self.keys.feeds().map(|feed| self.keys.feed(feed)).collect();
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP").arg(&self.group).arg(CONSUMER).arg("COUNT").arg(READ_ENTRIES_MAX);
+        read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("NOACK").arg("STREAMS").arg(&feeds);
+        feeds.iter().for_each(|_| {
+            read.arg(">");
+        });
+        while !stop.is_cancelled() {
+            // The read is never dropped half way: what it had taken would be lost.
+            let reply: Value = read.query_async(&mut connection).await?;
+            for (key, entries) in parse_reply(&reply)? {
+                let feed = feeds.iter().position(|feed| *feed == key).ok_or_else(|| value::unexpected("a feed"))?;
+                self.hand_over(Feed(feed), entries, deliver);
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, feed: Feed, entries: Vec<FeedEntry>, deliver: &mut impl FnMut(Delivery)) {
+        let mut handled = self.progress.get(feed);
+        self.metrics.feed_entries.increment(entries.len() as u64);
+        for entry in entries {
+            if entry.seq != handled + 1 {
+                warn!(feed = feed.0, expected = handled + 1, found = entry.seq, "A part of the feed was missed");
+                deliver(Delivery::Missed(feed));
+            }
+            handled = entry.seq;
+            self.last[feed.0] = entry.id;
+            self.metrics.feed_lag_seconds.set((clock::now_ms() - entry.at).max(0) as f64 / 1_000.0);
+            if let Some(event) = entry.event {
+                deliver(Delivery::Event(event, entry.at));
+            }
+        }
+        deliver(Delivery::BatchEnd);
+        // Only now: who waits for this number finds everything up to it carried out.
+        self.progress.set(feed, handled);
+    }
+
+    /// Goes back to the last entry that was handed over; the sequence tells afterwards whether something is missing.
+    async fn rewind(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        feed: Feed,
+        deliver: &mut impl FnMut(Delivery),
+    ) -> RedisResult<()> {
+        let key = self.keys.feed(feed);
+        let last = self.last[feed.0];
+        let newest = newest(connection, &key).await?;
+        if newest.is_none_or(|newest| newest < last) {
+            // This Redis has lost what was handed over already.
+            self.start_at_end(connection, feed).await?;
+            deliver(Delivery::Missed(feed));
+            deliver(Delivery::BatchEnd);
+            return Ok(());
+        }
+        let set = redis::cmd("XGROUP").arg("SETID").arg(&key).arg(&self.group).arg(last.to_string()).to_owned();
+        match set.query_async::<()>(connection).await {
+            Err(error) if error.code() == Some("NOGROUP") => create(connection, &key, &self.group, &last.to_string()).await,
+            other => other,
+        }
+    }
+
+    async fn start_at_end(&mut self, connection: &mut MultiplexedConnection, feed: Feed) -> RedisResult<()> {
+        let key = self.keys.feed(feed);
+        let _: RedisResult<Value> =
+            redis::cmd("XGROUP").arg("DESTROY").arg(&key).arg(&self.group).query_async(connection).await;
+        // Number and end belong together: asked in one transaction.
+        let (_, seq, newest): (Value, Option<u64>, Vec<Value>) = redis::pipe()
+            .atomic()
+            .cmd("XGROUP").arg("CREATE").arg(&key).arg(&self.group).arg("$").arg("MKSTREAM")
+            .cmd("HGET").arg(self.keys.state(feed)).arg("seq")
+            .cmd("XREVRANGE").arg(&key).arg("+").arg("-").arg("COUNT").arg(1)
+            .query_async(connection)
+            .await?;
+        self.last[feed.0] = match newest.first() {
+            Some(entry) => FeedEntry::parse(entry)?.id,
+            None => Position::BEGINNING,
+        };
+        self.progress.set(feed, seq.unwrap_or(0));
+        Ok(())
+    }
+
+    /// Takes the group along on a clean stop, as far as Redis can be reached.
+    async fn leave(&self) {
+        let config = link::config(READ_MARGIN);
+        let Ok(mut connection) = self.client.get_multiplexed_async_connection_with_config(&config).await else { return };
+        for feed in self.keys.feeds() {
+            let mut destroy = redis::cmd("XGROUP");
+            destroy.arg("DESTROY").arg(self.keys.feed(feed)).arg(&self.group);
+            if let Err(error) = destroy.query_async::<Value>(&mut connection).await {
+                warn!(%error, "The consumer group stays behind; the janitor of another node will remove it");
+                return;
+            }
+        }
+    }
+}
+
+async fn create(connection: &mut MultiplexedConnection, key: &str, group: &str, id: &str) -> RedisResult<()> {
+    let mut create = redis::cmd("XGROUP");
+    create.arg("CREATE").arg(key).arg(group).arg(id).arg("MKSTREAM");
+    create.query_async(connection).await
+}
+
+/// The last id that the stream gave out; `None` where there is no stream.
+async fn newest(connection: &mut MultiplexedConnection, key: &str) -> Result<Option<Position>, RedisError> {
+    match redis::cmd("XINFO").arg("STREAM").arg(key).query_async::<Value>(connection).await {
+        Ok(info) => {
+            let fields = value::list(&info)?;
+            let found = fields.chunks_exact(2).find(|pair| value::text(&pair[0]).is_ok_and(|f| f == "last-generated-id"));
+            found.map_or(Ok(None), |pair| value::position(&pair[1]))
+        }
+        Err(error) if error.to_string().contains("no such key") => Ok(None),
+        Err(error) => Err(error),
+    }
+}

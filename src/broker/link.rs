@@ -1,0 +1,130 @@
+//! A connection to Redis that is made anew when it breaks, shared by everybody who does not block.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{info, warn};
+
+/// The first pause before connecting again; each further one doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+/// The longest pause before connecting again: how late at most a node notices that Redis is back.
+const PAUSE_MAX: Duration = Duration::from_millis(1_000);
+/// How long connecting may take.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A shared connection. Clones share it; replies come in the order of the requests.
+#[derive(Clone)]
+pub(super) struct Link {
+    open: watch::Receiver<Option<Open>>,
+    broken: Arc<Broken>,
+}
+
+/// One connection, and which it is.
+#[derive(Clone)]
+pub(super) struct Open {
+    pub(super) connection: MultiplexedConnection,
+    number: u64,
+}
+
+#[derive(Default)]
+struct Broken {
+    number: AtomicU64,
+    notify: Notify,
+}
+
+impl Link {
+    /// The link, and the future that keeps it connected until it is dropped. `prepare` runs on each new connection
+    /// before anybody else uses it.
+    pub(super) fn new<F>(
+        name: &'static str,
+        client: Client,
+        response_timeout: Duration,
+        prepare: impl Fn(MultiplexedConnection) -> F + Send + 'static,
+    ) -> (Self, impl Future<Output = ()> + Send)
+    where
+        F: Future<Output = RedisResult<()>> + Send,
+    {
+        let (tx, open) = watch::channel(None);
+        let broken = Arc::new(Broken::default());
+        let link = Self { open, broken: broken.clone() };
+        let keep = async move {
+            let config = config(response_timeout);
+            for number in 1.. {
+                let connection = connect(name, &client, &config, &prepare).await;
+                tx.send_replace(Some(Open { connection, number }));
+                while broken.number.load(Ordering::Acquire) < number {
+                    broken.notify.notified().await;
+                }
+                tx.send_replace(None);
+            }
+        };
+        (link, keep)
+    }
+
+    /// The connection, waiting for it until the deadline; `None` where there is none by then.
+    pub(super) async fn open(&self, deadline: Instant) -> Option<Open> {
+        let mut open = self.open.clone();
+        let found = timeout_at(deadline, open.wait_for(Option::is_some)).await.ok()?.ok()?;
+        found.clone()
+    }
+
+    /// Whether there is a connection that nobody found broken.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.borrow().is_some()
+    }
+
+    /// Tells of a failure; has the connection replaced where the failure says that it is broken, or leads to a server
+    /// that must not be written to.
+    pub(super) fn failed(&self, open: &Open, error: &RedisError) {
+        if error.is_io_error() || error.is_unrecoverable_error() || error.code() == Some("READONLY") {
+            self.broken.number.fetch_max(open.number, Ordering::AcqRel);
+            self.broken.notify.notify_one();
+        }
+    }
+}
+
+/// How every connection is set up.
+pub(super) fn config(response_timeout: Duration) -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(response_timeout))
+        .set_pipeline_buffer_size(1024)
+}
+
+async fn connect<F>(
+    name: &'static str,
+    client: &Client,
+    config: &AsyncConnectionConfig,
+    prepare: &impl Fn(MultiplexedConnection) -> F,
+) -> MultiplexedConnection
+where
+    F: Future<Output = RedisResult<()>>,
+{
+    let mut pause = PAUSE_MIN;
+    loop {
+        let attempt = async {
+            let connection = client.get_multiplexed_async_connection_with_config(config).await?;
+            prepare(connection.clone()).await?;
+            RedisResult::Ok(connection)
+        };
+        match attempt.await {
+            Ok(connection) => {
+                info!(link = name, "Connected to Redis");
+                return connection;
+            }
+            Err(error) => warn!(link = name, %error, "Redis cannot be reached; trying again"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// A link with nothing to prepare.
+pub(super) async fn unprepared(_: MultiplexedConnection) -> RedisResult<()> {
+    Ok(())
+}

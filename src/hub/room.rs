@@ -1,0 +1,258 @@
+//! One channel that somebody on this node listens to: its ring, and its listeners.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::ring::{Found, Frame, Ring};
+use super::wake::Wake;
+use crate::model::{Channel, ChannelKind, Ends, Position, SessionId, UserId};
+use crate::protocol::LeftReason;
+
+/// The most frames that a session takes at a time, so that one busy channel does not hold up its others.
+const READ_FRAMES_MAX: usize = 64;
+/// For how long the log's oldest entry is taken for known.
+const FIRST_KNOWN_FOR: Duration = Duration::from_secs(60);
+
+/// A channel with listeners.
+pub struct Room {
+    /// The channel.
+    pub channel: Arc<Channel>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    ring: Ring,
+    listeners: Slab<Listener>,
+    /// Another number is another ring: what was read from the log under an old one says nothing.
+    generation: u64,
+    /// The oldest entry of the log, and when it was learnt.
+    first: Option<(Option<Position>, Instant)>,
+    touched: bool,
+    doubted: bool,
+    closed: bool,
+}
+
+/// A session that listens to one channel.
+#[derive(Clone)]
+pub struct Listener {
+    /// Wakes the session.
+    pub wake: Arc<Wake>,
+    /// What the session calls its listening here.
+    pub subscription: u32,
+    /// The session.
+    pub session: SessionId,
+    /// Its user.
+    pub user: UserId,
+    marked: bool,
+    ended: Option<Ended>,
+}
+
+impl Listener {
+    /// A listener that has heard nothing yet.
+    pub fn new(wake: Arc<Wake>, subscription: u32, session: SessionId, user: UserId) -> Self {
+        Self { wake, subscription, session, user, marked: false, ended: None }
+    }
+
+    fn mark(&mut self) -> Option<(Arc<Wake>, u32)> {
+        let first = !std::mem::replace(&mut self.marked, true);
+        first.then(|| (self.wake.clone(), self.subscription))
+    }
+}
+
+/// Which listener of a room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenerKey(usize);
+
+/// The server took a listener out of the channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// The last position that the listener may still get.
+    pub last: Position,
+    /// Why.
+    pub reason: LeftReason,
+}
+
+/// What a cursor finds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// Frames; there may be more.
+    Frames,
+    /// Nothing further for now; a mark follows when there is.
+    Head,
+    /// What comes next must be read from the log.
+    Elsewhere,
+    /// The listeners are being checked; a mark follows.
+    Wait,
+}
+
+/// What the room knows at this moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// What to name when the log was read.
+    pub generation: u64,
+    /// Set where the listener was taken out.
+    pub ended: Option<Ended>,
+}
+
+impl Room {
+    pub(super) fn new(channel: Arc<Channel>, generation: u64) -> Self {
+        let inner = Inner {
+            ring: Ring::default(),
+            listeners: Slab::new(),
+            generation,
+            first: None,
+            touched: false,
+            doubted: false,
+            closed: false,
+        };
+        Self { channel, inner: Mutex::new(inner) }
+    }
+
+    /// Copies what follows the cursor into `frames`; valid under `generation` only. A listener that was caught up under
+    /// another generation has to ask the log whether it still is.
+    pub fn read(&self, key: ListenerKey, cursor: Position, generation: u64, frames: &mut Vec<Frame>) -> (Read, Seen) {
+        let mut inner = self.inner();
+        let listener = &mut inner.listeners[key.0];
+        listener.marked = false;
+        let seen = Seen { ended: listener.ended, generation: inner.generation };
+        let read = if inner.doubted && seen.ended.is_none() {
+            Read::Wait
+        } else if inner.generation != generation {
+            Read::Elsewhere
+        } else {
+            match inner.ring.find(cursor) {
+                Found::Next(index) => {
+                    frames.extend(inner.ring.from(index).take(READ_FRAMES_MAX).cloned());
+                    Read::Frames
+                }
+                Found::Head => Read::Head,
+                Found::Elsewhere => Read::Elsewhere,
+            }
+        };
+        (read, seen)
+    }
+
+    /// What the room knows of the listener, and which generation the log is to be read for.
+    pub fn seen(&self, key: ListenerKey) -> Seen {
+        let inner = self.inner();
+        Seen { generation: inner.generation, ended: inner.listeners[key.0].ended }
+    }
+
+    /// Whether a cursor that comes from outside can be served from the ring alone, without asking the log.
+    pub fn serves(&self, cursor: Position) -> bool {
+        let inner = self.inner();
+        match inner.ring.find(cursor) {
+            Found::Next(_) => true,
+            Found::Head => inner.ring.head() == Some(cursor),
+            Found::Elsewhere => false,
+        }
+    }
+
+    /// The ends of the log, where the room knows them for certain: nothing is trimmed while the log is shorter than
+    /// `retention`.
+    pub fn ends(&self, retention: u64) -> Option<Ends> {
+        let inner = self.inner();
+        let head = inner.ring.head()?;
+        let (first, learnt_at) = inner.first?;
+        if head == Position::BEGINNING {
+            return Some(Ends::default());
+        }
+        let first = first?;
+        let whole = first.epoch == head.epoch && head.seq - first.seq < retention;
+        (whole && learnt_at.elapsed() < FIRST_KNOWN_FOR).then_some(Ends { first: Some(first), last: Some(head) })
+    }
+
+    /// Takes note of what the log told, if it was asked under the room's generation.
+    pub fn learn(&self, generation: u64, ends: Ends) {
+        let mut inner = self.inner();
+        if inner.generation == generation {
+            inner.ring.learn(ends.last.unwrap_or(Position::BEGINNING));
+            inner.first = Some((ends.first, Instant::now()));
+        }
+    }
+
+    pub(super) fn listen(&self, listener: &Listener) -> Option<ListenerKey> {
+        let mut inner = self.inner();
+        (!inner.closed).then(|| ListenerKey(inner.listeners.insert(listener.clone())))
+    }
+
+    /// Whether that was the last one; then nobody can come in any more.
+    pub(super) fn unlisten(&self, key: ListenerKey) -> bool {
+        let mut inner = self.inner();
+        inner.listeners.remove(key.0);
+        inner.closed = inner.listeners.is_empty();
+        inner.closed
+    }
+
+    /// Adds a frame; tells whether the room has to be woken, the first time since it was.
+    pub(super) fn push(&self, position: Position, encode: impl FnOnce(&Channel) -> Frame) -> bool {
+        let mut inner = self.inner();
+        if inner.ring.head().is_some_and(|head| position <= head) {
+            return false;
+        }
+        let was_empty = inner.ring.head() == Some(Position::BEGINNING);
+        inner.ring.push(encode(&self.channel));
+        if was_empty {
+            inner.first = Some((Some(position), Instant::now()));
+        }
+        !std::mem::replace(&mut inner.touched, true)
+    }
+
+    pub(super) fn collect(&self, woken: &mut Vec<(Arc<Wake>, u32)>) {
+        let mut inner = self.inner();
+        inner.touched = false;
+        woken.extend(inner.listeners.iter_mut().filter_map(|(_, listener)| listener.mark()));
+    }
+
+    pub(super) fn others(&self, session: SessionId) -> Vec<(Arc<Wake>, u32)> {
+        let inner = self.inner();
+        let others = inner.listeners.iter().filter(|(_, listener)| listener.session != session);
+        others.map(|(_, listener)| (listener.wake.clone(), listener.subscription)).collect()
+    }
+
+    pub(super) fn end(&self, user: Option<UserId>, ended: Ended) -> Vec<(Arc<Wake>, u32)> {
+        let mut inner = self.inner();
+        let concerned = inner.listeners.iter_mut().map(|(_, listener)| listener);
+        let concerned = concerned.filter(|listener| user.is_none_or(|user| user == listener.user));
+        concerned
+            .filter_map(|listener| {
+                listener.ended.get_or_insert(ended);
+                listener.mark()
+            })
+            .collect()
+    }
+
+    pub(super) fn doubt(&self, generation: u64) {
+        let mut inner = self.inner();
+        inner.ring = Ring::default();
+        inner.first = None;
+        inner.generation = generation;
+        inner.doubted = true;
+    }
+
+    pub(super) fn doubted_users(&self) -> Option<Vec<UserId>> {
+        let inner = self.inner();
+        inner.doubted.then(|| {
+            let mut users: Vec<_> = match self.channel.kind {
+                ChannelKind::Public => Vec::new(),
+                ChannelKind::Private => inner.listeners.iter().map(|(_, listener)| listener.user).collect(),
+            };
+            users.sort_unstable();
+            users.dedup();
+            users
+        })
+    }
+
+    pub(super) fn trust(&self) -> Vec<(Arc<Wake>, u32)> {
+        let mut inner = self.inner();
+        inner.doubted = false;
+        inner.listeners.iter_mut().filter_map(|(_, listener)| listener.mark()).collect()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nothing panics while it holds a room")
+    }
+}

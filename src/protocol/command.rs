@@ -1,0 +1,298 @@
+//! From the text of a frame to a command whose every part is checked.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
+use crate::model::{Anchor, ChannelName, ClientId, MessageData, MessageText, NewMessage, PageLimit, Position};
+
+/// The longest `ref`, in bytes.
+const REF_BYTES_MAX: usize = 64;
+
+/// What a client calls its command: a string or an integer, given back as it came.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Ref(Box<RawValue>);
+
+/// One frame from a client.
+#[derive(Debug)]
+pub struct Request {
+    /// Comes back on the answer.
+    pub reference: Option<Ref>,
+    /// The command, or what is wrong with it.
+    pub command: Result<Command>,
+}
+
+/// What a client asks of its session.
+#[derive(Debug)]
+pub enum Command {
+    /// Sign in, or renew the token.
+    Auth(String),
+    /// Attach to a channel: live, or from a position on.
+    Join(ChannelName, Option<Position>),
+    /// Join many at once, each from its position on.
+    Resume(BTreeMap<ChannelName, Position>),
+    /// Detach from a channel.
+    Leave(ChannelName),
+    /// Say something.
+    Send(SendMessage),
+    /// Read a page of history.
+    History(ChannelName, Anchor, PageLimit),
+    /// Tell the others that one is typing.
+    Typing(ChannelName),
+    /// Ask for a sign of life.
+    Ping,
+}
+
+/// A message and where it goes.
+#[derive(Debug)]
+pub struct SendMessage {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The message.
+    pub message: NewMessage,
+}
+
+impl Command {
+    /// Every `op`, as metrics label it.
+    pub const OPS: [&'static str; 8] = ["auth", "join", "resume", "leave", "send", "history", "typing", "ping"];
+
+    /// The `op` of this command.
+    pub fn op(&self) -> &'static str {
+        match self {
+            Self::Auth(_) => "auth",
+            Self::Join(..) => "join",
+            Self::Resume(_) => "resume",
+            Self::Leave(_) => "leave",
+            Self::Send(_) => "send",
+            Self::History(..) => "history",
+            Self::Typing(_) => "typing",
+            Self::Ping => "ping",
+        }
+    }
+}
+
+/// Reads one frame. Unknown fields are ignored; `null` is as good as absent.
+pub fn decode(text: &str) -> Request {
+    let refused = |error| Request { reference: None, command: Err(error) };
+    let fields = match object::<Fields>(text) {
+        Ok(fields) => fields,
+        Err(error) => return refused(error),
+    };
+    match fields.reference.map(parse_ref).transpose() {
+        Ok(reference) => Request { reference, command: fields.command() },
+        Err(error) => refused(error),
+    }
+}
+
+/// Reads a message from the JSON of an HTTP body.
+///
+/// # Errors
+/// As `send` on the socket.
+pub fn new_message(json: &str) -> Result<NewMessage> {
+    object::<Fields>(json)?.message()
+}
+
+/// Parses a JSON object; tells what is no JSON from what has the wrong shape.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
+    if json.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
+        return serde_json::from_str(json).map_err(|e| shape_error(&e));
+    }
+    match serde_json::from_str::<serde::de::IgnoredAny>(json) {
+        Ok(_) => Err(Error::BadRequest("a JSON object is expected".into())),
+        Err(e) => Err(Error::BadJson(e.to_string())),
+    }
+}
+
+fn shape_error(error: &serde_json::Error) -> Error {
+    if error.is_data() { Error::BadRequest(error.to_string()) } else { Error::BadJson(error.to_string()) }
+}
+
+/// Every field of every command, unparsed: which of them count, and as what, the `op` says.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    op: Option<&'a RawValue>,
+    #[serde(borrow, rename = "ref")]
+    reference: Option<&'a RawValue>,
+    #[serde(borrow)]
+    token: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    since: Option<&'a RawValue>,
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cid: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reply_to: Option<&'a RawValue>,
+    #[serde(borrow)]
+    before: Option<&'a RawValue>,
+    #[serde(borrow)]
+    after: Option<&'a RawValue>,
+    #[serde(borrow)]
+    around: Option<&'a RawValue>,
+    #[serde(borrow)]
+    limit: Option<&'a RawValue>,
+}
+
+impl Fields<'_> {
+    fn command(&self) -> Result<Command> {
+        let op = string("op", needed("op", self.op)?)?;
+        Ok(match op.as_str() {
+            "auth" => Command::Auth(string("token", needed("token", self.token)?)?),
+            "join" => Command::Join(self.channel()?, position("since", self.since)?),
+            "resume" => Command::Resume(positions(needed("since", self.since)?)?),
+            "leave" => Command::Leave(self.channel()?),
+            "send" => Command::Send(SendMessage { channel: self.channel()?, message: self.message()? }),
+            "history" => Command::History(self.channel()?, self.anchor()?, self.limit()?),
+            "typing" => Command::Typing(self.channel()?),
+            "ping" => Command::Ping,
+            _ => return Err(Error::UnknownOp),
+        })
+    }
+
+    fn channel(&self) -> Result<ChannelName> {
+        string("channel", needed("channel", self.channel)?)?.parse()
+    }
+
+    fn message(&self) -> Result<NewMessage> {
+        let message = NewMessage {
+            text: optional("text", self.text)?.map(MessageText::try_from).transpose()?,
+            data: self.data.map(|raw| MessageData::parse(raw.get())).transpose()?,
+            cid: optional("cid", self.cid)?.map(ClientId::try_from).transpose()?,
+            reply_to: position("reply_to", self.reply_to)?,
+        };
+        if message.text.is_none() && message.data.is_none() {
+            return Err(Error::BadRequest("a message has text or data, or both".into()));
+        }
+        Ok(message)
+    }
+
+    fn anchor(&self) -> Result<Anchor> {
+        let before = position("before", self.before)?;
+        let after = position("after", self.after)?;
+        let around = position("around", self.around)?;
+        Anchor::one_of(before, after, around)
+    }
+
+    fn limit(&self) -> Result<PageLimit> {
+        self.limit.map_or(Ok(PageLimit::default()), |raw| {
+            let limit: u64 =
+                raw.get().parse().map_err(|_| Error::BadRequest("limit is a whole number, 1 to 200".into()))?;
+            limit.try_into()
+        })
+    }
+}
+
+fn parse_ref(raw: &RawValue) -> Result<Ref> {
+    let text = raw.get();
+    let fits = if text.starts_with('"') {
+        string("ref", raw)?.len() <= REF_BYTES_MAX
+    } else {
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        text.len() <= REF_BYTES_MAX && !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
+    };
+    if fits {
+        Ok(Ref(raw.to_owned()))
+    } else {
+        Err(Error::BadRequest(format!("ref is a string or an integer of at most {REF_BYTES_MAX} bytes")))
+    }
+}
+
+fn needed<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<&'a RawValue> {
+    raw.ok_or_else(|| Error::BadRequest(format!("{field} is missing")))
+}
+
+fn string(field: &str, raw: &RawValue) -> Result<String> {
+    if !raw.get().starts_with('"') {
+        return Err(Error::BadRequest(format!("{field} is a string")));
+    }
+    // The grammar was checked with the frame; what is left to fail is a lone surrogate.
+    serde_json::from_str(raw.get()).map_err(|e| Error::BadJson(format!("{field}: {e}")))
+}
+
+fn optional(field: &str, raw: Option<&RawValue>) -> Result<Option<String>> {
+    raw.map(|raw| string(field, raw)).transpose()
+}
+
+fn position(field: &str, raw: Option<&RawValue>) -> Result<Option<Position>> {
+    optional(field, raw)?.map(|text| text.parse()).transpose()
+}
+
+fn positions(raw: &RawValue) -> Result<BTreeMap<ChannelName, Position>> {
+    object::<BTreeMap<String, &RawValue>>(raw.get())?
+        .into_iter()
+        .map(|(channel, since)| Ok((channel.parse()?, string("since", since)?.parse()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> (&'static str, Option<String>) {
+        let request = decode(text);
+        let code = request.command.map_or_else(|e| e.code(), |c| c.op());
+        (code, request.reference.map(|r| r.0.get().to_owned()))
+    }
+
+    #[test]
+    fn a_frame_is_told_apart_by_what_is_wrong_with_it() {
+        for (text, expected) in [
+            (r#"{"op":"ping"}"#, ("ping", None)),
+            (r#"{"op":"ping","ref":"a","more":[1]}"#, ("ping", Some(r#""a""#))),
+            (r#"{"op":"ping","ref":-12345678901234567890}"#, ("ping", Some("-12345678901234567890"))),
+            (r#"{"op":"ping","ref":1.5}"#, ("bad_request", None)),
+            (r#"{"op":"ping","ref":{}}"#, ("bad_request", None)),
+            (r#"{"op":"ping","ref":null}"#, ("ping", None)),
+            (r#"{"op":"fly","ref":1}"#, ("unknown_op", Some("1"))),
+            (r#"{"op":7,"ref":1}"#, ("bad_request", Some("1"))),
+            (r#"{"ref":1}"#, ("bad_request", Some("1"))),
+            ("[]", ("bad_request", None)),
+            (r#"["ping"]"#, ("bad_request", None)),
+            ("{", ("bad_json", None)),
+            ("", ("bad_json", None)),
+            (r#"{"op":"join","ref":1}"#, ("bad_request", Some("1"))),
+            (r#"{"op":"join","ref":1,"channel":"Tea"}"#, ("bad_request", Some("1"))),
+            (r#"{"op":"join","ref":1,"channel":"tea","since":"x"}"#, ("bad_request", Some("1"))),
+            (r#"{"op":"join","ref":1,"channel":"tea","since":"1-2"}"#, ("join", Some("1"))),
+            (r#"{"op":"send","ref":1,"channel":"tea"}"#, ("bad_request", Some("1"))),
+            (r#"{"op":"send","ref":1,"channel":"tea","text":""}"#, ("bad_request", Some("1"))),
+            (r#"{"op":"send","ref":1,"channel":"tea","text":"\ud800"}"#, ("bad_json", Some("1"))),
+            (r#"{"op":"send","ref":1,"channel":"tea","data":[]}"#, ("bad_request", Some("1"))),
+            (r#"{"op":"send","ref":1,"channel":"tea","data":{"a":1}}"#, ("send", Some("1"))),
+            (r#"{"op":"history","ref":1,"channel":"tea","limit":0}"#, ("bad_request", Some("1"))),
+            (r#"{"op":"history","ref":1,"channel":"tea","limit":201}"#, ("bad_request", Some("1"))),
+            (r#"{"op":"history","ref":1,"channel":"tea","before":"1-1","after":"1-1"}"#, ("bad_request", Some("1"))),
+            (r#"{"op":"resume","ref":1,"since":{"tea":"1-1"}}"#, ("resume", Some("1"))),
+            (r#"{"op":"resume","ref":1,"since":["tea"]}"#, ("bad_request", Some("1"))),
+        ] {
+            assert_eq!(code(text), (expected.0, expected.1.map(str::to_owned)), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ref_has_at_most_64_bytes() {
+        let frame = |n: usize| format!(r#"{{"op":"ping","ref":"{}"}}"#, "r".repeat(n));
+        assert_eq!(code(&frame(64)).0, "ping");
+        assert_eq!(code(&frame(65)).0, "bad_request");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_decoder_panic(text in "\\PC*") {
+            let _ = decode(&text);
+        }
+
+        #[test]
+        fn no_fields_make_the_decoder_panic(op in "[a-z]{0,8}", value in "[\\[\\]{}\",:0-9a-z\\\\ ]{0,24}") {
+            let _ = decode(&format!(r#"{{"op":"{op}","channel":{value},"since":{value},"ref":{value}}}"#));
+        }
+    }
+}
