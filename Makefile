@@ -1,0 +1,25 @@
+# What one does with Burble. `make help` lists it.
+.POSIX:
+.PHONY: help run test check dist
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+run: ## Install what is missing, build Burble and start it (ARGS="…" goes to it)
+	@scripts/need.sh rust compiler redis
+	cargo run --release --locked -- $(ARGS)
+
+test: ## Install what the tests need and run them
+	@scripts/need.sh rust compiler redis postgres
+	PATH="$$PATH:$$(scripts/postgres-bin.sh)" cargo test --locked --workspace
+
+check: ## Formatting, lints and documentation, without a warning
+	@scripts/need.sh rust compiler
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --workspace
+
+dist: ## Build the fastest binary and pack it with README, settings and licence
+	@scripts/need.sh rust compiler
+	cargo build --profile dist --locked
+	@scripts/dist.sh
