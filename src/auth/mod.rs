@@ -1,0 +1,9 @@
+//! Passwords and tokens: how they are made, hashed and checked. It keeps nothing; what is to be kept, `store` keeps.
+
+mod access;
+mod passwords;
+mod refresh;
+
+pub use access::{Claims, Tokens};
+pub use passwords::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, Password, Passwords, Verdict};
+pub use refresh::{RefreshSecret, RefreshToken, TokenHash};
