@@ -6,7 +6,7 @@ use std::fmt::{self, Display};
 use serde::Serialize;
 
 use crate::proc::Machine;
-use crate::report::{Report, number};
+use crate::report::Report;
 
 /// All reports of one call; where there are two, the first is the yardstick's.
 #[derive(Serialize)]
@@ -52,7 +52,7 @@ impl Display for Document {
             writeln!(f, "ratios to the yardstick")?;
         }
         for (name, ratio) in &self.ratios_to_yardstick {
-            writeln!(f, "  {name:<28} {:>12} x", number(*ratio))?;
+            writeln!(f, "  {name:<28} {:>12.3} x", ratio)?;
         }
         write!(
             f,

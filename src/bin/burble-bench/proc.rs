@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::cli::NamedPid;
+use crate::failure::{Failure, Tally};
 
 /// Clock ticks per second in /proc/PID/stat. It is 100 on every Linux that user space sees.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -38,12 +39,12 @@ impl Watch {
         })
     }
 
-    /// What they used since. Fails where a process is gone: then it died under the load.
-    pub(crate) fn stop(&self) -> Result<Vec<ServerUse>> {
-        self.before
-            .iter()
-            .map(|(process, before)| used(process, before))
-            .collect()
+    /// What they used since. A process that is gone died under the load: that is a failure of the run.
+    pub(crate) fn stop(&self, tally: &Tally) -> Vec<ServerUse> {
+        let gone = |error: anyhow::Error| tally.add(Failure::new("server: process gone", error));
+        let read =
+            |(process, before): &(NamedPid, Reading)| used(process, before).map_err(gone).ok();
+        self.before.iter().filter_map(read).collect()
     }
 }
 
@@ -199,8 +200,7 @@ mod tests {
         }];
         let used = Watch::start(&pids)
             .expect("it runs")
-            .stop()
-            .expect("it still runs");
+            .stop(&Tally::default());
         assert!(used[0].rss_after_kib > 0);
     }
 }

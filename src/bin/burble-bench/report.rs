@@ -144,6 +144,15 @@ impl Display for Report {
         for Figure { name, value, unit } in &self.figures {
             writeln!(f, "  {name:<28} {:>12} {unit}", number(*value))?;
         }
+        self.latency_table(f)?;
+        self.server_table(f)?;
+        self.tried_table(f)?;
+        self.error_table(f)
+    }
+}
+
+impl Report {
+    fn latency_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.latencies.is_empty() {
             let heads = ["count", "p50", "p90", "p99", "p99.9", "max"];
             writeln!(
@@ -165,6 +174,10 @@ impl Display for Report {
             cells.extend(times.map(|ms| format!("{ms:.3}")));
             writeln!(f, "  {name:<14}{}", row(&cells))?;
         }
+        Ok(())
+    }
+
+    fn server_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.servers.is_empty() {
             let heads = ["pid", "CPU s", "RSS before", "RSS after", "RSS peak"];
             writeln!(
@@ -184,10 +197,14 @@ impl Display for Report {
             cells.extend(memory.map(|kib| kib.to_string()));
             writeln!(f, "  {:<14}{}", server.name, row(&cells))?;
         }
+        Ok(())
+    }
+
+    fn tried_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.tried.is_empty() {
             writeln!(
                 f,
-                "\n  {:<14}{:>11}{:>11}",
+                "\n  {:<15}{:>11}{:>11}",
                 "rate tried, 1/s", "p50, ms", "p99, ms"
             )?;
         }
@@ -204,6 +221,10 @@ impl Display for Report {
                 delivery.p50_ms, delivery.p99_ms
             )?;
         }
+        Ok(())
+    }
+
+    fn error_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.errors.is_empty() {
             return writeln!(f, "\n  errors: none");
         }
@@ -223,7 +244,7 @@ fn row(cells: &[String]) -> String {
 }
 
 /// Four digits that count; whole numbers as they are.
-pub(crate) fn number(value: f64) -> String {
+fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 1000.0 || large.fract() == 0.0 => format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),

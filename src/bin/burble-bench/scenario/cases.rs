@@ -43,7 +43,7 @@ pub(crate) async fn run(run: &Run, args: &CasesArgs) -> Result<Report> {
         done?;
     }
     let took = start.elapsed();
-    let servers = watch.stop()?;
+    let servers = watch.stop(&run.tally);
     drop(progress);
 
     let mut report = run.report("cases");

@@ -51,28 +51,13 @@ pub(crate) async fn run(run: &Run, args: &FanoutArgs) -> Result<Report> {
     for listener in listeners {
         hearing.spawn(listening.clone().listen(listener, delivery.recorder()));
     }
-    let mut sending = JoinSet::new();
-    for (number, session) in (0..).zip(senders) {
-        let sender = Sender {
-            session,
-            channel: stage.channel(0),
-            clock: listening.clock,
-            indices: (number..args.messages).step_by(args.senders as usize),
-            in_flight_max: args.in_flight,
-            size: args.size,
-            cid_prefix: run.cid("fanout", u64::from(number)),
-        };
-        sending.spawn(sender.send_all(ack.recorder()));
-    }
-    while let Some(done) = sending.join_next().await {
-        done?.unwrap_or_else(|failure| run.tally.add(failure));
-    }
+    send(run, args, &stage, listening.clock, senders, &ack).await?;
     let mut delivered = 0_u64;
     while let Some(done) = hearing.join_next().await {
         delivered += u64::from(done?);
     }
     let took = start.elapsed();
-    let servers = watch.stop()?;
+    let servers = watch.stop(&run.tally);
     drop(listening);
 
     let mut report = run.report("fanout");
@@ -103,6 +88,34 @@ pub(crate) async fn run(run: &Run, args: &FanoutArgs) -> Result<Report> {
     }
     report.servers(servers);
     Ok(report)
+}
+
+/// Sends everything, from all senders at once.
+async fn send(
+    run: &Run,
+    args: &FanoutArgs,
+    stage: &Stage,
+    clock: Clock,
+    senders: Vec<Session>,
+    ack: &Latency,
+) -> Result<()> {
+    let mut sending = JoinSet::new();
+    for (number, session) in (0..).zip(senders) {
+        let sender = Sender {
+            session,
+            channel: stage.channel(0),
+            clock,
+            indices: (number..args.messages).step_by(args.senders as usize),
+            in_flight_max: args.in_flight,
+            size: args.size,
+            cid_prefix: run.cid("fanout", u64::from(number)),
+        };
+        sending.spawn(sender.send_all(ack.recorder()));
+    }
+    while let Some(done) = sending.join_next().await {
+        done?.unwrap_or_else(|failure| run.tally.add(failure));
+    }
+    Ok(())
 }
 
 /// Every listener joined, every sender connected.

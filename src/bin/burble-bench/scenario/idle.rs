@@ -36,7 +36,7 @@ pub(crate) async fn run(run: &Run, args: &IdleArgs) -> Result<Report> {
     }
     // Being left alone is what is measured.
     sleep(Duration::from_secs(u64::from(args.seconds))).await;
-    let servers = watch.stop()?;
+    let servers = watch.stop(&run.tally);
 
     let mut sender = stage.open(args.sessions, READ_BUFFER_SMALL).await?;
     let sending = Instant::now();

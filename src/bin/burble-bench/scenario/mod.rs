@@ -1,5 +1,6 @@
 //! The scenarios. Each sets its stage, measures, checks, and reports; none knows which server it loads.
 
+mod away;
 pub(crate) mod cases;
 pub(crate) mod fanout;
 pub(crate) mod idle;

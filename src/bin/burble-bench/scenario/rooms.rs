@@ -169,7 +169,7 @@ impl Rate {
             delivery,
             ack,
             pacer,
-            servers: watch.stop()?,
+            servers: watch.stop(&run.tally),
             tally: step.tally,
         })
     }
