@@ -20,7 +20,7 @@ The exit code is 0 if all went well, 1 if anything went wrong, 2 for a bad comma
 
 /// Loads a chat server that speaks burble.v1, measures it, and checks that it kept its promises
 #[derive(Parser, Debug)]
-#[command(name = "burble-bench", version, about, after_help = EXAMPLES)]
+#[command(name = "burble-bench", version, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: Common,

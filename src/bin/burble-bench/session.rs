@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::{Request, generate_key};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
@@ -269,6 +270,9 @@ fn socket_failure(step: &str, error: &WsError) -> Failure {
         WsError::Io(error) => Failure::new(format!("{step}: {}", error.kind()), error),
         WsError::ConnectionClosed | WsError::AlreadyClosed => {
             Failure::new(format!("{step}: closed"), error)
+        }
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            Failure::new(format!("{step}: reset"), error)
         }
         WsError::Protocol(_) => Failure::new(format!("{step}: bad frame"), error),
         _ => Failure::new(format!("{step}: socket error"), error),
