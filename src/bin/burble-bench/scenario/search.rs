@@ -1,0 +1,82 @@
+//! The search for the highest rate that holds: up by doubling, then by halving what is left. Pure: no I/O.
+
+/// Rates tried, at most.
+const TRIES_MAX: u32 = 16;
+/// The search ends where the highest that held and the lowest that did not are this close (a part of the former).
+const CLOSE_ENOUGH: u32 = 20;
+
+/// What is known so far.
+pub(super) struct Search {
+    next: Option<u32>,
+    held: Option<u32>,
+    failed: Option<u32>,
+    tries: u32,
+}
+
+impl Search {
+    /// Begins at this rate.
+    pub(super) fn from(rate: u32) -> Self {
+        Self {
+            next: Some(rate),
+            held: None,
+            failed: None,
+            tries: 0,
+        }
+    }
+
+    /// The rate to try, while there is one.
+    pub(super) fn next(&self) -> Option<u32> {
+        self.next
+    }
+
+    /// The highest rate that held.
+    pub(super) fn held(&self) -> Option<u32> {
+        self.held
+    }
+
+    /// Takes the outcome of the rate that was to be tried.
+    pub(super) fn tried(&mut self, held: bool) {
+        let Some(rate) = self.next else { return };
+        if held {
+            self.held = Some(rate)
+        } else {
+            self.failed = Some(rate)
+        }
+        self.tries += 1;
+        self.next = match (self.held, self.failed) {
+            _ if self.tries >= TRIES_MAX => None,
+            (Some(held), None) => held.checked_mul(2),
+            (None, Some(failed)) => Some(failed / 2).filter(|rate| *rate > 0),
+            (Some(held), Some(failed)) if failed - held > held / CLOSE_ENOUGH => {
+                Some(held.midpoint(failed))
+            }
+            _ => None,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search(from: u32, capacity: u32) -> Option<u32> {
+        let mut search = Search::from(from);
+        while let Some(rate) = search.next() {
+            search.tried(rate <= capacity);
+        }
+        search.held()
+    }
+
+    #[test]
+    fn the_highest_rate_is_found_from_above_and_below() {
+        for from in [100, 1000, 50_000] {
+            let found = search(from, 17_000).expect("some rate holds");
+            assert!((16_000..=17_000).contains(&found), "{found} from {from}");
+        }
+    }
+
+    #[test]
+    fn nothing_holds_where_nothing_can() {
+        assert_eq!(search(1000, 0), None);
+    }
+}
