@@ -1,0 +1,3 @@
+//! The log: the only code that speaks Redis.
+
+pub mod embedded;
