@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 use super::*;
 
@@ -34,21 +34,23 @@ struct Watched {
     socket: PathBuf,
     stop: CancellationToken,
     restarted: Arc<Notify>,
-    task: JoinHandle<()>,
+    task: JoinSet<()>,
 }
 
 fn watch(embedded: Embedded) -> Watched {
     let (stop, restarted) = (CancellationToken::new(), Arc::new(Notify::new()));
     let (token, notify) = (stop.clone(), Arc::clone(&restarted));
     let socket = embedded.socket().to_owned();
-    let task = tokio::task::spawn(embedded.watch(token, move || notify.notify_one()));
+    let mut task = JoinSet::new();
+    task.spawn(embedded.watch(token, move || notify.notify_one()));
     Watched { socket, stop, restarted, task }
 }
 
 impl Watched {
-    async fn stop(self) {
+    async fn stop(mut self) {
         self.stop.cancel();
-        timeout(STOP_TIMEOUT, self.task).await.expect("it stops in time").unwrap();
+        let ended = timeout(STOP_TIMEOUT, self.task.join_next()).await.expect("it stops in time");
+        ended.unwrap().unwrap();
     }
 }
 
