@@ -140,6 +140,37 @@ async fn a_log_begun_anew_is_a_gap_for_who_knows_the_old_one() {
     assert_eq!((&events[1]["id"], &caught_up["id"]), (&json!(new), &json!(new)));
 }
 
+#[tokio::test]
+async fn between_two_epochs_of_one_log_stands_a_gap() {
+    let mut server = TestServer::start().await;
+    let (ann, ids) = channel_of(&server, 2).await;
+    let ann = ann.user.clone();
+    server.stop().await;
+    let later = begin_epoch(&server).await;
+    let server = server.again().await;
+    let mut session = ann.at(&server).session().await;
+    session.join_since("tea", &ids[0]).await;
+    let (events, caught_up) = session.catch_up().await;
+    let gap = json!({"ev": "gap", "channel": "tea", "reason": "epoch_changed", "first": ids[0], "last": later});
+    assert_eq!((events.len(), &events[0]["id"], &events[1]), (3, &json!(ids[1]), &gap));
+    assert_eq!((&events[2]["id"], &caught_up["id"]), (&json!(later), &json!(later)));
+    let next = position(&json!(session.send("tea", "next").await.id));
+    assert!(next.follows(position(&json!(later))), "the log goes on in its last epoch");
+}
+
+/// Writes the only log's newest entry once more, in a later epoch; its new position.
+async fn begin_epoch(server: &TestServer) -> String {
+    let redis = Redis::shared();
+    let keys = redis.log_keys(&server.prefix).await;
+    let mut connection = redis.connect().await;
+    let newest = redis::cmd("XREVRANGE").arg(&keys[0]).arg("+").arg("-").arg("COUNT").arg(1).to_owned();
+    let newest: Vec<(String, Vec<Vec<u8>>)> = newest.query_async(&mut connection).await.expect("a log");
+    let (id, fields) = newest.first().expect("an entry");
+    let later = format!("{}-0", position(&json!(id)).epoch + 100);
+    let add = redis::cmd("XADD").arg(&keys[0]).arg(&later).arg(fields).to_owned();
+    add.query_async(&mut connection).await.expect("a later epoch is higher")
+}
+
 /// As a Redis that lost its data does.
 async fn forget_logs(server: &TestServer) {
     let redis = Redis::shared();
@@ -226,8 +257,8 @@ async fn from_any_point_while_others_write_there_is_no_hole_and_no_double() {
 async fn listen_from_somewhere(mut session: Session, number: usize) {
     let page = session.history("tea", "").await;
     let (first, last) = (position(&page["first"]), position(&page["last"]));
-    // A simple generator spreads the points over the log as it is now.
-    let seq = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) % (last.seq + 1);
+    // A simple generator spreads the points over the log as it is now, short of its end.
+    let seq = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) % last.seq.max(1);
     let head = session.join_since("tea", &format!("{}-{seq}", first.epoch)).await["last"].clone();
     let mut seen = Seen::default();
     let end = format!("w{}", WRITTEN - 1);

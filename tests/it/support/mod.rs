@@ -6,7 +6,9 @@ pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod session;
+pub(crate) mod setup;
 pub(crate) mod token;
+pub(crate) mod user;
 
 use std::time::Duration;
 
@@ -15,7 +17,8 @@ use serde_json::Value;
 pub(crate) use self::client::{Listener, Seen, Sender};
 pub(crate) use self::http::{Answer, Request};
 pub(crate) use self::server::TestServer;
-pub(crate) use self::session::{Session, TestUser};
+pub(crate) use self::session::Session;
+pub(crate) use self::user::TestUser;
 
 /// No single step takes longer, or it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

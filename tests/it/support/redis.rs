@@ -14,7 +14,7 @@ use super::{PATIENCE, signal};
 /// Starts a redis-server and says its pid; once the pipe to this shell closes, kills it and removes its folder.
 const KEEPER: &str = r#"redis-server --port "$1" --bind 127.0.0.1 --dir "$2" --save '' --maxmemory-policy noeviction \
   --stream-node-max-bytes 1024 --appendonly "$3" --appendfsync always --daemonize no >"$2/redis.log" 2>&1 &
-pid=$!; echo $pid; read _; kill -9 $pid; wait $pid 2>/dev/null; [ "$4" = keep ] || rm -rf "$2""#;
+pid=$!; echo $pid; read _; kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null; [ "$4" = keep ] || rm -rf "$2""#;
 
 pub(crate) struct Redis {
     pub(crate) port: u16,

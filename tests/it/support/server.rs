@@ -7,24 +7,15 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use tempfile::TempDir;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
 
 use super::postgres::Postgres;
 use super::redis::Redis;
-use super::token::SECRET;
+use super::setup::Setup;
 use super::{Answer, PATIENCE, Request, Session, TestUser, signal, within};
 
-/// What a test of anything but limits must not meet, and how long a stop may take that nobody looks at.
-const UNHINDERED: [(&str, &str); 4] = [
-    ("LIMIT_SESSIONS_PER_USER", "0"),
-    ("LIMIT_SESSION_COMMANDS_PER_SECOND", "0"),
-    ("LIMIT_PASSWORD_QUEUE", "65536"),
-    ("SERVER_DRAIN_SECONDS", "1"),
-];
 const READY_LINE: &str = "Burble listens on http://";
-const BINARY: &str = env!("CARGO_BIN_EXE_burble");
 
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
@@ -36,13 +27,8 @@ pub(crate) struct TestServer {
     /// Kills the server should the test process be killed first.
     keeper: Child,
     keeper_pipe: Option<ChildStdin>,
-}
-
-/// The settings of a server, and the folder they speak of.
-#[derive(Clone)]
-struct Setup {
-    env: Vec<(String, String)>,
-    data: Arc<TempDir>,
+    /// Another one has the data folder and its Redis now.
+    succeeded: bool,
 }
 
 /// A server that ended instead of listening, and all it said.
@@ -120,11 +106,9 @@ impl TestServer {
     }
 
     /// Another start while the private Redis of this one, which was killed, lives on.
-    pub(crate) async fn again_beside_orphan(self) -> Self {
-        let successor = Self::launch(self.setup.clone()).await;
-        // This one's drop would stop what is now the successor's Redis.
-        std::mem::forget(self);
-        successor
+    pub(crate) async fn again_beside_orphan(mut self) -> Self {
+        self.succeeded = true;
+        Self::launch(self.setup.clone()).await
     }
 
     /// The same with some settings changed.
@@ -240,14 +224,16 @@ impl TestServer {
         };
         let (address, ops) = addresses(&line);
         let prefix = setup.get("PUBSUB_PREFIX").to_owned();
-        Ok(Self { address, ops, prefix, setup, child, output, keeper, keeper_pipe })
+        Ok(Self { address, ops, prefix, setup, child, output, keeper, keeper_pipe, succeeded: false })
     }
 }
 
 impl Drop for TestServer {
     fn drop(&mut self) {
         let _ = self.child.start_kill();
-        if let Ok(mut redis) = std::os::unix::net::UnixStream::connect(self.redis_socket()) {
+        if !self.succeeded
+            && let Ok(mut redis) = std::os::unix::net::UnixStream::connect(self.redis_socket())
+        {
             let _ = std::io::Write::write_all(&mut redis, b"SHUTDOWN NOSAVE\r\n");
             let _ = redis.read_to_end(&mut Vec::new());
         }
@@ -258,52 +244,6 @@ impl Drop for TestServer {
             let lines: Vec<_> = logs.lines().collect();
             eprintln!("— the server's last lines —\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
-    }
-}
-
-impl Setup {
-    fn new() -> Self {
-        let data = Arc::new(tempfile::Builder::new().prefix("burble-test").tempdir().expect("a temporary folder"));
-        let folder = data.path().join("data");
-        let own = [
-            ("ENV", "development"),
-            ("SERVER_PORT", "0"),
-            ("OPS_PORT", "0"),
-            ("DATA_DIR", folder.to_str().expect("a plain path")),
-            ("NODE_NAME", "one"),
-            ("AUTH_SECRET", SECRET),
-            ("AUTH_PASSWORD_ROUNDS", "1000"),
-            ("PUBSUB_PREFIX", &Redis::prefix()),
-            ("RUST_BACKTRACE", "1"),
-        ];
-        Self { env: Vec::new(), data }.with(&own).with(&UNHINDERED)
-    }
-
-    fn on(self, redis: &Redis) -> Self {
-        self.and("PUBSUB_SERVER_HOST", "127.0.0.1").and("PUBSUB_SERVER_PORT", &redis.port.to_string())
-    }
-
-    fn with(self, env: &[(&str, &str)]) -> Self {
-        env.iter().fold(self, |setup, (name, value)| setup.and(name, value))
-    }
-
-    /// The last word on a setting counts.
-    fn and(mut self, name: &str, value: &str) -> Self {
-        self.env.retain(|(known, _)| known != name);
-        self.env.push((name.into(), value.into()));
-        self
-    }
-
-    fn get(&self, name: &str) -> &str {
-        self.env.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command.args(arguments).env_clear().envs(self.env.iter().cloned()).current_dir(self.data.path());
-        command.env("PATH", env!("PATH")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.kill_on_drop(true);
-        command
     }
 }
 
