@@ -1,0 +1,19 @@
+//! Knocks on the real door: real servers, a real Redis, real clients; to the letter of the protocol.
+
+mod accounts;
+mod channels;
+mod crash;
+mod history;
+mod limits;
+mod messages;
+mod permissions;
+mod probes;
+mod replay;
+mod sessions;
+mod sessions_end;
+mod settings;
+mod slow_reader;
+mod stopping;
+mod support;
+mod tokens;
+mod two_nodes;
