@@ -1,6 +1,20 @@
 //! Burble, a chat server on Redis Streams. The modules in reading order: from what everything rests on
 //! to the edge of the network.
 
+pub mod clock;
 pub mod error;
 pub mod model;
+
 pub mod protocol;
+
+pub mod metrics;
+
+pub mod config;
+
+pub mod telemetry;
+
+pub mod auth;
+
+pub mod broker;
+pub mod hub;
+pub mod store;

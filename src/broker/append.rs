@@ -202,7 +202,7 @@ impl Writer {
             Err(error) => {
                 self.link.failed(&open, &error);
                 let outcome = if error.is_io_error() || error.kind() == redis::ErrorKind::UnexpectedReturnType {
-                    self.metrics.append_outcome_unknown.increment(batch.len() as u64);
+                    self.metrics.append_failures_total.with(["outcome_unknown"]).increment(batch.len() as u64);
                     |why| Error::OutcomeUnknown(why)
                 } else {
                     // Redis refused the script before it wrote anything.
@@ -266,10 +266,10 @@ impl Writer {
         for (queued, answer) in batch.drain(..).zip(answers) {
             self.metrics.append_seconds.record(now.duration_since(queued.queued_at));
             if let (Item::Message(entry), Appended::Written(position, _)) = (&queued.item, answer) {
-                self.metrics.messages_appended.increment(1);
+                self.metrics.messages_appended_total.increment(1);
                 self.learn(entry.channel, position.epoch, now);
             } else if let Appended::Duplicate(..) = answer {
-                self.metrics.messages_duplicate.increment(1);
+                self.metrics.messages_duplicate_total.increment(1);
             }
             let _ = queued.answer.send(Ok(answer));
         }
@@ -287,7 +287,7 @@ impl Writer {
         for queued in batch {
             let error = error(anyhow::anyhow!("{why}"));
             if let Error::Unavailable(_) = error {
-                self.metrics.append_unavailable.increment(1);
+                self.metrics.append_failures_total.with(["unavailable"]).increment(1);
             }
             let _ = queued.answer.send(Err(error));
         }

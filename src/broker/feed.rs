@@ -106,7 +106,7 @@ impl FeedReader {
                 Err(error) => warn!(%error, "Reading the feeds failed; going back and on"),
             }
             known = false;
-            self.metrics.feed_reconnects.increment(1);
+            self.metrics.feed_reconnects_total.increment(1);
             pause = if began.elapsed() > PAUSE_MAX { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
             sleep(pause).await;
         }
@@ -147,7 +147,7 @@ impl FeedReader {
 
     fn hand_over(&mut self, feed: Feed, entries: Vec<FeedEntry>, deliver: &mut impl FnMut(Delivery)) {
         let mut handled = self.progress.get(feed);
-        self.metrics.feed_entries.increment(entries.len() as u64);
+        self.metrics.feed_entries_total.increment(entries.len() as u64);
         for entry in entries {
             if entry.seq != handled + 1 {
                 warn!(feed = feed.0, expected = handled + 1, found = entry.seq, "A part of the feed was missed");

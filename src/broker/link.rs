@@ -44,7 +44,7 @@ impl Link {
         name: &'static str,
         client: Client,
         response_timeout: Duration,
-        prepare: impl Fn(MultiplexedConnection) -> F + Send + 'static,
+        prepare: impl Fn(MultiplexedConnection) -> F + Send + Sync + 'static,
     ) -> (Self, impl Future<Output = ()> + Send)
     where
         F: Future<Output = RedisResult<()>> + Send,
@@ -100,7 +100,7 @@ async fn connect<F>(
     name: &'static str,
     client: &Client,
     config: &AsyncConnectionConfig,
-    prepare: &impl Fn(MultiplexedConnection) -> F,
+    prepare: &(impl Fn(MultiplexedConnection) -> F + Sync),
 ) -> MultiplexedConnection
 where
     F: Future<Output = RedisResult<()>>,

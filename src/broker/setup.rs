@@ -4,8 +4,9 @@ use anyhow::{Context, bail, ensure};
 use deadpool_redis::{Manager, Pool, Runtime};
 use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
 use redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisResult, Script, TcpSettings,
+    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisResult, Script,
 };
 use tracing::warn;
 use uuid::Uuid;
@@ -121,7 +122,7 @@ async fn join_installation(
 pub(super) fn origin(
     keys: &Keys,
     options: &Options,
-) -> impl Fn(MultiplexedConnection) -> BoxFuture<'static, RedisResult<()>> + Send + use<> {
+) -> impl Fn(MultiplexedConnection) -> BoxFuture<'static, RedisResult<()>> + Send + Sync + use<> {
     let states: Vec<String> = keys.feeds().map(|feed| keys.state(feed)).collect();
     let survives_restart = options.durability == Durability::Fsync;
     move |mut connection| {

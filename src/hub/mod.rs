@@ -107,7 +107,7 @@ impl Hub {
         let text = encode(&room.channel);
         for (wake, subscription) in room.others(session) {
             if !wake.typing(subscription, text.clone()) {
-                self.shared.metrics.typing_dropped.increment(1);
+                self.shared.metrics.typing_dropped_total.increment(1);
             }
         }
     }
