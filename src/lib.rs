@@ -18,3 +18,5 @@ pub mod auth;
 pub mod broker;
 pub mod hub;
 pub mod store;
+
+pub mod chat;

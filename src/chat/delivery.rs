@@ -1,0 +1,69 @@
+//! From the feeds to the rings: what this node hears, in order, changes what it remembers and wakes who listens.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::Chat;
+use crate::broker::{Delivery, FeedEvent, Notice};
+use crate::hub::{Frame, Touched};
+use crate::model::{Position, TimeMs};
+use crate::protocol::{self, Event, LeftReason};
+
+/// Carries out what the feeds say. Never waits.
+pub struct Deliverer {
+    chat: Chat,
+    touched: Touched,
+    doubts: Arc<Notify>,
+}
+
+impl Deliverer {
+    /// `doubts` is notified when something has to be read anew.
+    pub fn new(chat: Chat, doubts: Arc<Notify>) -> Self {
+        Self { chat, touched: Touched::default(), doubts }
+    }
+
+    /// Carries out one delivery.
+    pub fn deliver(&mut self, delivery: Delivery) {
+        let shared = &self.chat.shared;
+        match delivery {
+            Delivery::Event(FeedEvent::Message(channel, entry), _) => {
+                shared.hub.deliver(channel, entry.position, &mut self.touched, |channel| Frame {
+                    position: entry.position,
+                    at: entry.at,
+                    text: protocol::message(&channel.name, &entry),
+                });
+            }
+            Delivery::Event(FeedEvent::Notice(notice, last), at) => self.hear(notice, last, at),
+            Delivery::Missed(feed) => {
+                shared.metrics.feed_refills_total.increment(1);
+                shared.caches.forget_all();
+                shared.hub.doubt(|channel| shared.broker.feed_of(channel) == feed);
+                self.doubts.notify_one();
+            }
+            Delivery::BatchEnd => shared.hub.wake(&mut self.touched),
+        }
+    }
+
+    fn hear(&mut self, notice: Notice, last: Option<Position>, _at: TimeMs) {
+        let shared = &self.chat.shared;
+        let last = last.unwrap_or(Position::BEGINNING);
+        match notice {
+            Notice::Typing { channel, from, session } => shared.hub.typing(channel, session, |channel| {
+                protocol::encode(&Event::Typing { channel: &channel.name, from: &from })
+            }),
+            Notice::Removed { channel, user } => {
+                shared.caches.forget_role(channel, user);
+                shared.hub.end(channel, Some(user), last, LeftReason::Removed);
+            }
+            Notice::Role { channel, user } => shared.caches.forget_role(channel, user),
+            Notice::Changed { name, .. } => shared.caches.forget_channel(&name),
+            Notice::Deleted { channel, name } => {
+                shared.caches.forget_channel(&name);
+                shared.hub.end(channel, None, last, LeftReason::Deleted);
+            }
+            Notice::Revoked { sign_ins, .. } => self.chat.apply_revoked(&sign_ins),
+            Notice::Canary { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Pages of the log for those who catch up: read once for all who ask at a time, whole ones kept for a while.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::broker::{Broker, PAGE_ENTRIES, Page};
+use crate::error::Result;
+use crate::hub::Frame;
+use crate::metrics::Metrics;
+use crate::model::{Channel, ChannelId, Ends, Position};
+use crate::protocol::{self, GapReason};
+
+/// The bytes of whole pages that are kept; beyond it the least used goes.
+const CACHE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// About how many pages that is.
+const CACHE_PAGES: usize = 2_048;
+/// The first pause after the log could not be read; each further one doubles.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// What follows a cursor in the log.
+pub struct CatchUp {
+    page: Arc<FramePage>,
+    from: usize,
+    /// What is to be announced before anything else.
+    pub gap: Option<GapReason>,
+}
+
+impl CatchUp {
+    /// The frames, ascending.
+    pub fn frames(&self) -> &[Frame] {
+        &self.page.frames[self.from..]
+    }
+
+    /// The ends of the log when it was read.
+    pub fn ends(&self) -> Ends {
+        self.page.ends
+    }
+}
+
+/// A page, encoded.
+struct FramePage {
+    frames: Vec<Frame>,
+    ends: Ends,
+    before: Option<Position>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    /// A page that many share: the epoch, and which of its pages.
+    Aligned(ChannelId, u64, u64, u64),
+    /// What follows one position.
+    After(ChannelId, u64, Position),
+}
+
+type Flight = Shared<BoxFuture<'static, Option<Arc<FramePage>>>>;
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<Key, Arc<FramePage>> for Bytes {
+    fn weight(&self, _: &Key, page: &Arc<FramePage>) -> u64 {
+        page.frames.iter().map(|frame| frame.text.len() as u64 + 64).sum::<u64>().max(1)
+    }
+}
+
+/// Reads pages; clones share what is under way.
+#[derive(Clone)]
+pub struct Replay {
+    shared: Arc<Inner>,
+}
+
+struct Inner {
+    broker: Broker,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    flights: Mutex<HashMap<Key, Flight>>,
+    whole: Cache<Key, Arc<FramePage>, Bytes>,
+}
+
+impl Replay {
+    pub(super) fn new(broker: Broker, metrics: Metrics, tasks: TaskTracker) -> Self {
+        let whole = Cache::with_weighter(CACHE_PAGES, CACHE_BYTES_MAX, Bytes);
+        Self { shared: Arc::new(Inner { broker, metrics, tasks, flights: Mutex::default(), whole }) }
+    }
+
+    /// What follows the cursor. Waits for the log however long it takes; drop it to give up.
+    ///
+    /// `generation` is the one of the room, named before anything was read: pages of another say nothing about it.
+    pub async fn after(&self, channel: Arc<Channel>, generation: u64, cursor: Position) -> CatchUp {
+        let mut pause = PAUSE_MIN;
+        loop {
+            if let Some(caught_up) = self.try_after(&channel, generation, cursor).await {
+                return caught_up;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn try_after(&self, channel: &Arc<Channel>, generation: u64, cursor: Position) -> Option<CatchUp> {
+        if cursor != Position::BEGINNING {
+            let next = cursor.next();
+            let key = Key::Aligned(channel.id, generation, next.epoch, next.seq / PAGE_ENTRIES);
+            let page = self.page(channel, key).await?;
+            let from = page.frames.partition_point(|frame| frame.position <= cursor);
+            let follows = page.frames.get(from).is_some_and(|frame| frame.position.follows(cursor));
+            if follows || page.ends.last == Some(cursor) {
+                return Some(CatchUp { page, from, gap: None });
+            }
+        }
+        let page = self.page(channel, Key::After(channel.id, generation, cursor)).await?;
+        let next = page.frames.first().map(|frame| frame.position);
+        let gap = gap(cursor, page.before, next, channel.epoch_floor);
+        Some(CatchUp { page, from: 0, gap })
+    }
+
+    async fn page(&self, channel: &Arc<Channel>, key: Key) -> Option<Arc<FramePage>> {
+        if let Some(page) = self.shared.whole.get(&key) {
+            self.shared.metrics.page_hits_total.increment(1);
+            return Some(page);
+        }
+        let flight = {
+            let mut flights = self.shared.flights.lock().expect("nothing panics while it holds the flights");
+            match flights.get(&key) {
+                Some(flight) => {
+                    self.shared.metrics.page_hits_total.increment(1);
+                    flight.clone()
+                }
+                None => {
+                    let flight = self.take_off(channel.clone(), key);
+                    flights.insert(key, flight.clone());
+                    flight
+                }
+            }
+        };
+        flight.await
+    }
+
+    /// Reads a page in a task of its own, so that it ends even if all who wait for it have gone.
+    fn take_off(&self, channel: Arc<Channel>, key: Key) -> Flight {
+        let replay = self.clone();
+        let read = async move {
+            let page = replay.read(&channel, key).await;
+            replay.shared.flights.lock().expect("nothing panics while it holds the flights").remove(&key);
+            match page {
+                Ok(page) => {
+                    let page = Arc::new(page);
+                    if page.frames.len() as u64 == PAGE_ENTRIES && matches!(key, Key::Aligned(..)) {
+                        replay.shared.whole.insert(key, page.clone());
+                    }
+                    Some(page)
+                }
+                Err(error) => {
+                    warn!(code = error.code(), cause = error.cause().map(|c| format!("{c:#}")), "No page of the log");
+                    None
+                }
+            }
+        };
+        self.shared.tasks.spawn(read).map(|page| page.ok().flatten()).boxed().shared()
+    }
+
+    async fn read(&self, channel: &Channel, key: Key) -> Result<FramePage> {
+        self.shared.metrics.page_reads_total.increment(1);
+        let broker = &self.shared.broker;
+        let Page { entries, ends, before } = match key {
+            Key::Aligned(id, _, epoch, number) => broker.aligned_page(id, epoch, number).await?,
+            Key::After(id, _, position) => broker.page_after(id, position).await?,
+        };
+        let frames = entries.iter().map(|entry| Frame {
+            position: entry.position,
+            at: entry.at,
+            text: protocol::message(&channel.name, entry),
+        });
+        Ok(FramePage { frames: frames.collect(), ends, before })
+    }
+}
+
+/// What a reader whose last position was `cursor` has to be told before it goes on with `next`.
+///
+/// `before` is the newest entry that is not above the cursor; an empty log counts as one whose head lies before the
+/// first position of its floor.
+fn gap(cursor: Position, before: Option<Position>, next: Option<Position>, floor: u64) -> Option<GapReason> {
+    if cursor == Position::BEGINNING {
+        return None;
+    }
+    match (before, next) {
+        (_, Some(next)) if next.follows(cursor) => None,
+        (_, Some(next)) if next.epoch == cursor.epoch => Some(GapReason::Trimmed),
+        (Some(before), Some(_)) if before.epoch == cursor.epoch && before != cursor => Some(GapReason::RolledBack),
+        (_, Some(_)) => Some(GapReason::EpochChanged),
+        (Some(before), None) if before == cursor => None,
+        (Some(_), None) => Some(GapReason::RolledBack),
+        (None, None) if cursor.epoch >= floor => Some(GapReason::RolledBack),
+        (None, None) => Some(GapReason::EpochChanged),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_position_gets_the_gap_that_the_contract_names() {
+        let at = |epoch, seq| Some(Position { epoch, seq });
+        let gap = |cursor: Option<Position>, before, next| gap(cursor.unwrap(), before, next, 10);
+        assert_eq!(gap(Some(Position::BEGINNING), None, at(10, 5)), None);
+        assert_eq!(gap(at(10, 4), at(10, 4), at(10, 5)), None, "the next one follows");
+        assert_eq!(gap(at(10, 4), None, at(10, 5)), None, "the next one follows, though the cursor's own is gone");
+        assert_eq!(gap(at(10, 3), None, at(10, 5)), Some(GapReason::Trimmed));
+        assert_eq!(gap(at(10, 4), at(10, 4), at(20, 0)), Some(GapReason::EpochChanged));
+        assert_eq!(gap(at(10, 9), at(10, 4), at(20, 0)), Some(GapReason::RolledBack), "beyond the head of its epoch");
+        assert_eq!(gap(at(15, 9), at(10, 4), at(20, 0)), Some(GapReason::EpochChanged), "an epoch nobody knows");
+        assert_eq!(gap(at(9, 9), None, at(10, 0)), Some(GapReason::EpochChanged));
+        assert_eq!(gap(at(10, 4), at(10, 4), None), None, "at the head");
+        assert_eq!(gap(at(10, 5), at(10, 4), None), Some(GapReason::RolledBack));
+        assert_eq!(gap(at(11, 0), at(10, 4), None), Some(GapReason::RolledBack), "a later epoch");
+        assert_eq!(gap(at(10, 0), None, None), Some(GapReason::RolledBack));
+        assert_eq!(gap(at(9, 0), None, None), Some(GapReason::EpochChanged), "an earlier channel of the name");
+    }
+}
