@@ -20,3 +20,5 @@ pub mod hub;
 pub mod store;
 
 pub mod chat;
+
+pub mod session;

@@ -41,6 +41,11 @@ impl Wake {
         self.notify.notify_one();
     }
 
+    /// Has the session look at its marks again.
+    pub fn poke(&self) {
+        self.notify.notify_one();
+    }
+
     /// Waits for anything. Cancel-safe: what was marked stays marked.
     pub async fn woken(&self) {
         self.notify.notified().await;

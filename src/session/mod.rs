@@ -1,0 +1,387 @@
+//! One socket, one task: signs in, carries out commands in order, writes what its channels bring.
+
+mod catching_up;
+mod commands;
+mod rate;
+mod sign_in;
+mod socket;
+mod timer;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesOrdered;
+use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info};
+
+pub use sign_in::Ticket;
+pub use socket::Upgraded;
+
+use crate::chat::{CatchUp, Chat};
+use crate::clock;
+use crate::config::Limit;
+use crate::error::Result;
+use crate::hub::{Frame, Presence, Wake, Woken};
+use crate::metrics::Metrics;
+use crate::model::{Caller, ChannelName, SessionId};
+use crate::protocol::{CloseCode, Event, Ref, Request, Sent, encode};
+use catching_up::Subscription;
+use rate::Rate;
+use socket::{End, Incoming, Socket};
+use timer::Timer;
+
+/// The sends of one session that wait for the log; further commands wait in the socket.
+const PENDING_MAX: usize = 64;
+/// How long before its end a token is said to be expiring.
+const EXPIRING_MS: i64 = 60_000;
+/// How many sessions a stopping node lets go per second: they sign in at others.
+const LEAVING_PER_SECOND: f64 = 1_000.0;
+
+/// How sessions are run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The node's name.
+    pub node: String,
+    /// How often the server pings.
+    pub ping: Duration,
+    /// After how long of silence a connection is dropped.
+    pub silence: Duration,
+    /// How long a session has to sign in.
+    pub sign_in: Duration,
+    /// How many channels a session may join.
+    pub joins: Limit,
+    /// How many commands a session may send in a second.
+    pub commands_per_second: Limit,
+    /// How many sessions a user may have on this node.
+    pub per_user: Limit,
+    /// The word for what an `ok` to `send` stands for.
+    pub durability: &'static str,
+    /// For how long a cid is remembered.
+    pub dedupe: Duration,
+    /// How long stopping may take.
+    pub drain: Duration,
+}
+
+/// Runs sessions; clones share everything.
+#[derive(Clone)]
+pub struct Sessions {
+    chat: Chat,
+    options: Arc<Options>,
+    timer: Timer,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Sessions {
+    /// Sessions over the rules. `stop` has them leave one by one, `cut` at once. The future turns their timers.
+    pub fn new(
+        chat: Chat,
+        options: Options,
+        metrics: Metrics,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+        cut: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send) {
+        let timer = Timer::new();
+        let turn = timer.clone().run();
+        (Self { chat, options: Arc::new(options), timer, metrics, tasks, stop, cut }, turn)
+    }
+
+    /// The rules.
+    pub fn chat(&self) -> &Chat {
+        &self.chat
+    }
+
+    /// Gives an upgraded connection a task of its own. `ticket` is there where the upgrade was signed in already;
+    /// `name` is who the client says it is. `upgrade` fails where the client has gone.
+    pub fn spawn(
+        &self,
+        upgrade: impl Future<Output = Option<Upgraded>> + Send + 'static,
+        ticket: Option<Ticket>,
+        name: Option<String>,
+        began: Instant,
+    ) {
+        let sessions = self.clone();
+        self.tasks.spawn(async move {
+            let Some(upgraded) = upgrade.await else { return };
+            sessions.metrics.sessions_opened_total.increment(1);
+            sessions.metrics.sessions_open.increment(1.0);
+            let (end, who) = sessions.serve(upgraded, ticket, name, began).await;
+            sessions.metrics.sessions_open.decrement(1.0);
+            let code = code(end);
+            sessions.metrics.sessions_closed_total.with([&code]).increment(1);
+            let seconds = began.elapsed().as_secs_f64();
+            match who {
+                Some(session) => info!(%session, code, seconds, "Session closed"),
+                None => debug!(code, seconds, "A connection that never signed in was closed"),
+            }
+        });
+    }
+
+    async fn serve(
+        &self,
+        upgraded: Upgraded,
+        ticket: Option<Ticket>,
+        name: Option<String>,
+        began: Instant,
+    ) -> (End, Option<SessionId>) {
+        let wake = ticket.as_ref().map_or_else(Arc::default, |ticket| ticket.wake.clone());
+        let mut socket = Socket::new(upgraded, wake.clone(), self.options.silence, self.cut.clone()).await;
+        let ticket = match ticket {
+            Some(ticket) => Ok(ticket),
+            None => self.sign_in(&mut socket, wake, name).await,
+        };
+        let ticket = match ticket {
+            Ok(ticket) => ticket,
+            Err(end) => {
+                socket.close(end).await;
+                return (end, None);
+            }
+        };
+        let id = ticket.session;
+        let mut session = Session::new(self.clone(), ticket, socket);
+        let end = session.run(began).await;
+        // Out of all channels before the goodbye: who lingers listens to nothing.
+        let Session { socket, subscriptions, presence, .. } = session;
+        drop((subscriptions, presence));
+        socket.close(end).await;
+        (end, Some(id))
+    }
+}
+
+/// The label of a session's end.
+fn code(end: End) -> String {
+    match end {
+        End::Close(code) => code.number().to_string(),
+        End::Closed(Some(code @ 1000)) => code.to_string(),
+        End::Closed(Some(1001)) => "1001".into(),
+        End::Closed(_) | End::Gone => "gone".into(),
+    }
+}
+
+/// A signed-in session.
+struct Session {
+    all: Sessions,
+    id: SessionId,
+    caller: Caller,
+    presence: Presence,
+    wake: Arc<Wake>,
+    socket: Socket,
+    subscriptions: HashMap<u32, Subscription>,
+    by_name: HashMap<ChannelName, u32>,
+    next_subscription: u32,
+    /// Those that read the log, in turn.
+    behind: VecDeque<u32>,
+    /// The page that is being read, and for whom.
+    page: Option<(u32, BoxFuture<'static, CatchUp>)>,
+    /// The sends that wait for the log, and the channel they go to.
+    pending: FuturesOrdered<BoxFuture<'static, Sending>>,
+    pending_channel: Option<ChannelName>,
+    /// The command that waits until they are answered.
+    held: Option<Request>,
+    rate: Rate,
+    next_ping: Instant,
+    told_expiring: bool,
+    frames: Vec<Frame>,
+}
+
+/// A send and its outcome.
+struct Sending {
+    reference: Option<Ref>,
+    began: Instant,
+    outcome: Result<Sent>,
+}
+
+impl Session {
+    fn new(all: Sessions, ticket: Ticket, socket: Socket) -> Self {
+        let Ticket { session, caller, presence, wake } = ticket;
+        Self {
+            rate: Rate::new(all.options.commands_per_second),
+            next_ping: Instant::now() + jittered(all.options.ping),
+            all,
+            id: session,
+            caller,
+            presence,
+            wake,
+            socket,
+            subscriptions: HashMap::new(),
+            by_name: HashMap::new(),
+            next_subscription: 0,
+            behind: VecDeque::new(),
+            page: None,
+            pending: FuturesOrdered::new(),
+            pending_channel: None,
+            held: None,
+            told_expiring: false,
+            frames: Vec::new(),
+        }
+    }
+
+    async fn run(&mut self, began: Instant) -> End {
+        let lived = async {
+            self.welcome().await?;
+            self.socket.flush().await?;
+            self.all.metrics.session_establishment_seconds.record(began.elapsed());
+            self.set_timer();
+            self.live().await
+        };
+        match lived.await {
+            Err(end) => end,
+            Ok(never) => match never {},
+        }
+    }
+
+    /// Until the end. What was marked is looked at before anything is waited for, and what was written is flushed.
+    async fn live(&mut self) -> Result<std::convert::Infallible, End> {
+        let stop = self.all.stop.clone();
+        let mut woken = Woken::default();
+        let mut leave_at: Option<Instant> = None;
+        loop {
+            self.wake.take(&mut woken);
+            self.look(&mut woken).await?;
+            self.read_on();
+            self.socket.flush().await?;
+            let may_read = self.held.is_none() && self.pending.len() < PENDING_MAX;
+            tokio::select! {
+                incoming = self.socket.next(), if may_read => self.take_in(incoming).await?,
+                () = self.wake.woken() => {}
+                Some(sending) = self.pending.next(), if !self.pending.is_empty() => self.answer_sends(sending).await?,
+                caught_up = page(&mut self.page) => self.catch_up(caught_up).await?,
+                () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(Instant::now() + self.leave_after()),
+                () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => {
+                    return Err(self.say_goodbye().await);
+                }
+            }
+        }
+    }
+
+    /// Carries out what is there already, up to a bound, so that the answers leave together.
+    async fn take_in(&mut self, incoming: Incoming) -> Result<(), End> {
+        let mut incoming = Some(incoming);
+        for _ in 0..PENDING_MAX {
+            match incoming {
+                Some(Incoming::Text(text)) => self.command(&text).await?,
+                Some(Incoming::End(end)) => return Err(end),
+                Some(Incoming::Alive) => {}
+                None => return Ok(()),
+            }
+            if self.held.is_some() || self.pending.len() >= PENDING_MAX {
+                return Ok(());
+            }
+            incoming = self.socket.next_now();
+        }
+        match incoming {
+            Some(Incoming::Text(text)) => self.command(&text).await,
+            Some(Incoming::End(end)) => Err(end),
+            _ => Ok(()),
+        }
+    }
+
+    async fn look(&mut self, woken: &mut Woken) -> Result<(), End> {
+        if std::mem::take(&mut woken.revoked) {
+            return Err(End::Close(CloseCode::Revoked));
+        }
+        if std::mem::take(&mut woken.tick) {
+            self.tick().await?;
+        }
+        for subscription in woken.subscriptions.drain(..) {
+            self.pump(subscription).await?;
+        }
+        for (subscription, text) in woken.typing.drain(..) {
+            if self.subscriptions.contains_key(&subscription) {
+                self.socket.write(text).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if self.socket.seen_at + self.all.options.silence <= now {
+            return Err(End::Close(CloseCode::Silent));
+        }
+        let left_ms = self.caller.expires_at - clock::now_ms();
+        if left_ms <= 0 {
+            return Err(End::Close(CloseCode::NotSignedIn));
+        }
+        if left_ms <= EXPIRING_MS && !std::mem::replace(&mut self.told_expiring, true) {
+            self.say(&Event::Expiring { expires_at: self.caller.expires_at }).await?;
+        }
+        if self.next_ping <= now {
+            self.next_ping = now + jittered(self.all.options.ping);
+            self.socket.ping().await?;
+        }
+        self.set_timer();
+        Ok(())
+    }
+
+    fn set_timer(&self) {
+        let now = Instant::now();
+        let silent_at = self.socket.seen_at + self.all.options.silence;
+        let left_ms = self.caller.expires_at - clock::now_ms();
+        let told_in_ms = if self.told_expiring { left_ms } else { left_ms - EXPIRING_MS };
+        let token = Duration::from_millis(u64::try_from(told_in_ms).unwrap_or(0));
+        let due = self.next_ping.min(silent_at).saturating_duration_since(now).min(token);
+        self.all.timer.tick_after(&self.wake, due);
+    }
+
+    async fn say(&mut self, event: &Event<'_>) -> Result<(), End> {
+        self.write(encode(event)).await
+    }
+
+    async fn write(&mut self, text: Utf8Bytes) -> Result<(), End> {
+        self.socket.write(text).await
+    }
+
+    /// When this session leaves a stopping node: at once where there are few, spread where there are many.
+    fn leave_after(&self) -> Duration {
+        let sessions = self.all.tasks.len() as f64;
+        let spread = Duration::from_secs_f64(sessions / LEAVING_PER_SECOND).min(self.all.options.drain.mul_f64(0.8));
+        spread.mul_f64(random())
+    }
+
+    async fn say_goodbye(&mut self) -> End {
+        let goodbye = async {
+            let after_ms = 50 + (random() * 950.0) as u64;
+            self.say(&Event::Reconnect { after_ms }).await?;
+            while let Some(sending) = self.pending.next().await {
+                self.answer_send(sending).await?;
+            }
+            self.socket.flush().await
+        };
+        goodbye.await.err().unwrap_or(End::Close(CloseCode::Restart))
+    }
+}
+
+/// The page that is being read; never, where there is none. Cancel-safe: the read goes on when asked again.
+async fn page(page: &mut Option<(u32, BoxFuture<'static, CatchUp>)>) -> (u32, CatchUp) {
+    match page {
+        Some((subscription, read)) => {
+            let found = (*subscription, read.await);
+            *page = None;
+            found
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// A number from 0 up to 1.
+fn random() -> f64 {
+    let mut bytes = [0; 4];
+    // Without randomness all leave at the same moment, which is only unkind.
+    let _ = getrandom::fill(&mut bytes);
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+}
+
+/// The time, up to a tenth less, so that sessions which began together do not ping together.
+fn jittered(time: Duration) -> Duration {
+    time.mul_f64(1.0 - random() / 10.0)
+}
