@@ -22,3 +22,7 @@ pub mod store;
 pub mod chat;
 
 pub mod session;
+
+pub mod http;
+
+pub mod app;

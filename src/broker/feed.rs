@@ -184,7 +184,9 @@ impl FeedReader {
         }
         let set = redis::cmd("XGROUP").arg("SETID").arg(&key).arg(&self.group).arg(last.to_string()).to_owned();
         match set.query_async::<()>(connection).await {
-            Err(error) if error.code() == Some("NOGROUP") => create(connection, &key, &self.group, &last.to_string()).await,
+            Err(error) if error.code() == Some("NOGROUP") => {
+                create(connection, &key, &self.group, &last.to_string()).await
+            }
             other => other,
         }
     }
@@ -196,9 +198,21 @@ impl FeedReader {
         // Number and end belong together: asked in one transaction.
         let (_, seq, newest): (Value, Option<u64>, Vec<Value>) = redis::pipe()
             .atomic()
-            .cmd("XGROUP").arg("CREATE").arg(&key).arg(&self.group).arg("$").arg("MKSTREAM")
-            .cmd("HGET").arg(self.keys.state(feed)).arg("seq")
-            .cmd("XREVRANGE").arg(&key).arg("+").arg("-").arg("COUNT").arg(1)
+            .cmd("XGROUP")
+            .arg("CREATE")
+            .arg(&key)
+            .arg(&self.group)
+            .arg("$")
+            .arg("MKSTREAM")
+            .cmd("HGET")
+            .arg(self.keys.state(feed))
+            .arg("seq")
+            .cmd("XREVRANGE")
+            .arg(&key)
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1)
             .query_async(connection)
             .await?;
         self.last[feed.0] = match newest.first() {
@@ -212,7 +226,9 @@ impl FeedReader {
     /// Takes the group along on a clean stop, as far as Redis can be reached.
     async fn leave(&self) {
         let config = link::config(READ_MARGIN);
-        let Ok(mut connection) = self.client.get_multiplexed_async_connection_with_config(&config).await else { return };
+        let Ok(mut connection) = self.client.get_multiplexed_async_connection_with_config(&config).await else {
+            return;
+        };
         for feed in self.keys.feeds() {
             let mut destroy = redis::cmd("XGROUP");
             destroy.arg("DESTROY").arg(self.keys.feed(feed)).arg(&self.group);
@@ -235,7 +251,8 @@ async fn newest(connection: &mut MultiplexedConnection, key: &str) -> Result<Opt
     match redis::cmd("XINFO").arg("STREAM").arg(key).query_async::<Value>(connection).await {
         Ok(info) => {
             let fields = value::list(&info)?;
-            let found = fields.chunks_exact(2).find(|pair| value::text(&pair[0]).is_ok_and(|f| f == "last-generated-id"));
+            let found =
+                fields.chunks_exact(2).find(|pair| value::text(&pair[0]).is_ok_and(|f| f == "last-generated-id"));
             found.map_or(Ok(None), |pair| value::position(&pair[1]))
         }
         Err(error) if error.to_string().contains("no such key") => Ok(None),

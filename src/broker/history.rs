@@ -83,7 +83,14 @@ impl Broker {
         }
     }
 
-    async fn side(&self, channel: ChannelId, low: String, high: String, limit: usize, descending: bool) -> Result<(Page, bool)> {
+    async fn side(
+        &self,
+        channel: ChannelId,
+        low: String,
+        high: String,
+        limit: usize,
+        descending: bool,
+    ) -> Result<(Page, bool)> {
         // One more than asked tells whether there is more.
         let part = Part { low, high, count: limit as u64 + 1, descending, at: None };
         let mut page = self.read(channel, &part).await?;

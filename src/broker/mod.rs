@@ -201,7 +201,9 @@ impl Broker {
                 (keys.feed_of(channel), Item::Notice(Some(channel), json))
             }
             Notice::Revoked { user, .. } => (keys.feed_of_user(user), Item::Notice(None, json)),
-            Notice::Canary { number, .. } => (Feed(number as usize % self.shared.options.feeds), Item::Notice(None, json)),
+            Notice::Canary { number, .. } => {
+                (Feed(number as usize % self.shared.options.feeds), Item::Notice(None, json))
+            }
         };
         self.shared.appender.append(feed, item)
     }

@@ -5,9 +5,7 @@ use deadpool_redis::{Manager, Pool, Runtime};
 use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{
-    Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisResult, Script,
-};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisResult, Script};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -30,7 +28,10 @@ fn info(address: &Address) -> RedisResult<ConnectionInfo> {
         }
     };
     // The library leaves Nagle's algorithm on unless told otherwise.
-    Ok(addr.into_connection_info()?.set_redis_settings(redis).set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+    Ok(addr
+        .into_connection_info()?
+        .set_redis_settings(redis)
+        .set_tcp_settings(TcpSettings::default().set_nodelay(true)))
 }
 
 pub(super) fn client(address: &Address) -> anyhow::Result<Client> {
@@ -71,7 +72,10 @@ pub(super) async fn check(pool: &Pool, options: &Options, keys: &Keys, database:
         );
         match redis::cmd("CONFIG").arg("GET").arg("appendfsync").query_async::<Vec<String>>(&mut connection).await {
             Ok(found) if found.get(1).is_some_and(|value| value != "always") => {
-                bail!("PUBSUB_DURABILITY is fsync, but Redis has appendfsync {}; set it: CONFIG SET appendfsync always", found[1])
+                bail!(
+                    "PUBSUB_DURABILITY is fsync, but Redis has appendfsync {}; set it: CONFIG SET appendfsync always",
+                    found[1]
+                )
             }
             Ok(_) => {}
             Err(error) => warn!(%error, "Whether Redis has appendfsync always cannot be checked"),
@@ -136,7 +140,10 @@ pub(super) fn origin(
                 let raised: u8 =
                     call.arg(primary).arg(u8::from(survives_restart)).invoke_async(&mut connection).await?;
                 if raised == 1 {
-                    warn!(primary, "Another primary, or a restart that may have lost entries: logs go on in a new epoch");
+                    warn!(
+                        primary,
+                        "Another primary, or a restart that may have lost entries: logs go on in a new epoch"
+                    );
                 }
             }
             Ok(())

@@ -49,12 +49,8 @@ pub struct Touched {
 impl Hub {
     /// An empty hub.
     pub fn new(metrics: Metrics) -> Self {
-        let shared = Shared {
-            rooms: Mutex::default(),
-            people: Mutex::default(),
-            generations: AtomicU64::new(1),
-            metrics,
-        };
+        let shared =
+            Shared { rooms: Mutex::default(), people: Mutex::default(), generations: AtomicU64::new(1), metrics };
         Self { shared: Arc::new(shared) }
     }
 
@@ -146,7 +142,14 @@ impl Hub {
     ///
     /// # Errors
     /// `too_many_sessions` where the user has `limit` of them on this node already; 0 is no limit.
-    pub fn enter(&self, user: UserId, sign_in: SignInId, session: SessionId, wake: &Arc<Wake>, limit: usize) -> Result<Presence> {
+    pub fn enter(
+        &self,
+        user: UserId,
+        sign_in: SignInId,
+        session: SessionId,
+        wake: &Arc<Wake>,
+        limit: usize,
+    ) -> Result<Presence> {
         let mut people = self.people();
         let sessions = people.sessions.entry(user).or_default();
         if limit > 0 && *sessions >= limit {

@@ -101,7 +101,12 @@ impl Session {
         Ok(())
     }
 
-    async fn join(&mut self, reference: Option<&Ref>, channel: &ChannelName, since: Option<Position>) -> Result<(), End> {
+    async fn join(
+        &mut self,
+        reference: Option<&Ref>,
+        channel: &ChannelName,
+        since: Option<Position>,
+    ) -> Result<(), End> {
         match self.attach(channel, since).await {
             Ok((subscription, ends)) => {
                 self.answer(reference, Ok(Answer::Joined(ends))).await?;

@@ -101,17 +101,18 @@ impl Sessions {
     }
 
     /// Gives an upgraded connection a task of its own. `ticket` is there where the upgrade was signed in already;
-    /// `name` is who the client says it is. `upgrade` fails where the client has gone.
-    pub fn spawn(
+    /// `name` is who the client says it is. `upgrade` fails where the client has gone; what comes with it is kept as
+    /// long as the connection.
+    pub fn spawn<K: Send + 'static>(
         &self,
-        upgrade: impl Future<Output = Option<Upgraded>> + Send + 'static,
+        upgrade: impl Future<Output = (Option<Upgraded>, K)> + Send + 'static,
         ticket: Option<Ticket>,
         name: Option<String>,
         began: Instant,
     ) {
         let sessions = self.clone();
         self.tasks.spawn(async move {
-            let Some(upgraded) = upgrade.await else { return };
+            let (Some(upgraded), _kept) = upgrade.await else { return };
             sessions.metrics.sessions_opened_total.increment(1);
             sessions.metrics.sessions_open.increment(1.0);
             let (end, who) = sessions.serve(upgraded, ticket, name, began).await;

@@ -212,13 +212,8 @@ impl FromStr for NamedPid {
 
     fn from_str(given: &str) -> Result<Self, String> {
         let (name, pid) = given.split_once('=').unwrap_or(("server", given));
-        let pid = pid
-            .parse()
-            .map_err(|_| format!("\"{pid}\" is no process id"))?;
-        Ok(Self {
-            name: name.to_owned(),
-            pid,
-        })
+        let pid = pid.parse().map_err(|_| format!("\"{pid}\" is no process id"))?;
+        Ok(Self { name: name.to_owned(), pid })
     }
 }
 
@@ -234,32 +229,15 @@ mod tests {
 
     #[test]
     fn a_pid_may_have_a_name() {
-        assert_eq!(
-            "redis=7".parse(),
-            Ok(NamedPid {
-                name: "redis".into(),
-                pid: 7
-            })
-        );
-        assert_eq!(
-            "7".parse(),
-            Ok(NamedPid {
-                name: "server".into(),
-                pid: 7
-            })
-        );
+        assert_eq!("redis=7".parse(), Ok(NamedPid { name: "redis".into(), pid: 7 }));
+        assert_eq!("7".parse(), Ok(NamedPid { name: "server".into(), pid: 7 }));
         assert!("redis".parse::<NamedPid>().is_err());
     }
 
     #[test]
     fn the_original_call_is_understood() {
         let cli = Cli::parse_from(["burble-bench", "cases", "-r", "5", "-w", "2", "--pid", "3"]);
-        let Command::Scenario(Scenario::Cases(args)) = cli.command else {
-            panic!("not cases")
-        };
-        assert_eq!(
-            (args.repeat, args.workers, cli.common.pids.len()),
-            (5, 2, 1)
-        );
+        let Command::Scenario(Scenario::Cases(args)) = cli.command else { panic!("not cases") };
+        assert_eq!((args.repeat, args.workers, cli.common.pids.len()), (5, 2, 1));
     }
 }

@@ -24,11 +24,7 @@ impl Document {
             [yardstick, server] => server.ratios_to(yardstick),
             _ => BTreeMap::new(),
         };
-        Self {
-            machine: Machine::here(),
-            reports,
-            ratios_to_yardstick,
-        }
+        Self { machine: Machine::here(), reports, ratios_to_yardstick }
     }
 
     /// Whether nothing went wrong anywhere.
@@ -39,12 +35,7 @@ impl Document {
 
 impl Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine {
-            cores,
-            cpu,
-            kernel,
-            build,
-        } = &self.machine;
+        let Machine { cores, cpu, kernel, build } = &self.machine;
         for report in &self.reports {
             writeln!(f, "{report}")?;
         }
@@ -54,10 +45,7 @@ impl Display for Document {
         for (name, ratio) in &self.ratios_to_yardstick {
             writeln!(f, "  {name:<28} {:>12.3} x", ratio)?;
         }
-        write!(
-            f,
-            "machine: {cores} cores, {cpu}, Linux {kernel}; load tool: {build} build"
-        )
+        write!(f, "machine: {cores} cores, {cpu}, Linux {kernel}; load tool: {build} build")
     }
 }
 
@@ -68,38 +56,22 @@ mod tests {
 
     fn report(rate: f64) -> Report {
         let mut report = Report::new("cases", "here");
-        report
-            .setting("workers", 2)
-            .figure("cases", rate, "1/s")
-            .figure("zero", 0.0, "1/s");
+        report.setting("workers", 2).figure("cases", rate, "1/s").figure("zero", 0.0, "1/s");
         report
     }
 
     #[test]
     fn two_reports_are_set_in_proportion() {
         let document = Document::new(vec![report(200.0), report(100.0)]);
-        assert_eq!(
-            document.ratios_to_yardstick,
-            BTreeMap::from([("cases".to_owned(), 0.5)])
-        );
+        assert_eq!(document.ratios_to_yardstick, BTreeMap::from([("cases".to_owned(), 0.5)]));
         assert!(document.is_good());
-        assert!(
-            Document::new(vec![report(200.0)])
-                .ratios_to_yardstick
-                .is_empty()
-        );
+        assert!(Document::new(vec![report(200.0)]).ratios_to_yardstick.is_empty());
     }
 
     #[test]
     fn an_error_spoils_the_run() {
         let mut bad = report(1.0);
-        bad.errors.insert(
-            "closed".into(),
-            Seen {
-                count: 1,
-                first: "why".into(),
-            },
-        );
+        bad.errors.insert("closed".into(), Seen { count: 1, first: "why".into() });
         assert!(!Document::new(vec![bad]).is_good());
     }
 }

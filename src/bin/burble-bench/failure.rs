@@ -18,10 +18,7 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure of this kind.
     pub(crate) fn new(kind: impl Into<String>, detail: impl ToString) -> Self {
-        Self {
-            kind: kind.into(),
-            detail: detail.to_string(),
-        }
+        Self { kind: kind.into(), detail: detail.to_string() }
     }
 
     /// Whether a promise about order was broken. It is counted, and the session goes on.
@@ -60,31 +57,17 @@ impl Tally {
             return;
         }
         let mut kinds = self.kinds.lock().expect("nothing panics while counting");
-        kinds
-            .entry(failure.kind)
-            .or_insert(Seen {
-                count: 0,
-                first: failure.detail,
-            })
-            .count += count;
+        kinds.entry(failure.kind).or_insert(Seen { count: 0, first: failure.detail }).count += count;
     }
 
     /// How many there are.
     pub(crate) fn total(&self) -> u64 {
-        self.kinds
-            .lock()
-            .expect("nothing panics while counting")
-            .values()
-            .map(|seen| seen.count)
-            .sum()
+        self.kinds.lock().expect("nothing panics while counting").values().map(|seen| seen.count).sum()
     }
 
     /// By kind.
     pub(crate) fn by_kind(&self) -> BTreeMap<String, Seen> {
-        self.kinds
-            .lock()
-            .expect("nothing panics while counting")
-            .clone()
+        self.kinds.lock().expect("nothing panics while counting").clone()
     }
 }
 

@@ -25,33 +25,17 @@ pub(crate) struct Target {
 impl Target {
     /// Takes `http://host:port` and looks the host up.
     pub(crate) async fn resolve(url: &str) -> Result<Self> {
-        let host = host_of(url)
-            .with_context(|| format!("\"{url}\" is not of the form http://host:port"))?;
-        let looked_up = if host.contains(':') {
-            host.clone()
-        } else {
-            format!("{host}:80")
-        };
-        let mut addresses = lookup_host(&looked_up)
-            .await
-            .with_context(|| format!("{host} is not known"))?;
-        let address = addresses
-            .next()
-            .with_context(|| format!("{host} has no address"))?;
+        let host = host_of(url).with_context(|| format!("\"{url}\" is not of the form http://host:port"))?;
+        let looked_up = if host.contains(':') { host.clone() } else { format!("{host}:80") };
+        let mut addresses = lookup_host(&looked_up).await.with_context(|| format!("{host} is not known"))?;
+        let address = addresses.next().with_context(|| format!("{host} has no address"))?;
         Ok(Self { host, address })
     }
 
     /// Sends one request with a JSON body.
-    pub(crate) async fn post(
-        &self,
-        path: &str,
-        token: Option<&str>,
-        body: &Value,
-    ) -> Result<Answer> {
+    pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Result<Answer> {
         let body = body.to_string();
-        let authorization = token.map_or_else(String::new, |token| {
-            format!("Authorization: Bearer {token}\r\n")
-        });
+        let authorization = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
         let request = format!(
             "POST {path} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -68,10 +52,7 @@ impl Target {
         let mut stream = TcpStream::connect(self.address).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut bytes = Vec::new();
-        stream
-            .take(ANSWER_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .await?;
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).await?;
         Answer::read(std::str::from_utf8(&bytes).context("the answer is no UTF-8")?)
     }
 }
@@ -93,14 +74,8 @@ pub(crate) struct Answer {
 
 impl Answer {
     fn read(text: &str) -> Result<Self> {
-        let (head, body) = text
-            .split_once("\r\n\r\n")
-            .context("the answer is cut short")?;
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .context("no status line")?;
+        let (head, body) = text.split_once("\r\n\r\n").context("the answer is cut short")?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status line")?;
         let header = |name: &str| {
             head.lines()
                 .filter_map(|line| line.split_once(':'))
@@ -109,19 +84,9 @@ impl Answer {
         if header("transfer-encoding").is_some() {
             bail!("the answer is chunked, which this client does not read");
         }
-        let retry_after = header("retry-after")
-            .and_then(|seconds| seconds.parse().ok())
-            .map(Duration::from_secs);
-        let body = if body.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(body)?
-        };
-        Ok(Self {
-            status,
-            body,
-            retry_after,
-        })
+        let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+        let body = if body.is_empty() { Value::Null } else { serde_json::from_str(body)? };
+        Ok(Self { status, body, retry_after })
     }
 
     /// The error code, where the body tells one.
@@ -140,22 +105,14 @@ mod tests {
         let answer = Answer::read(text).expect("an answer");
         assert_eq!((answer.status, answer.code()), (429, "rate_limited"));
         assert_eq!(answer.retry_after, Some(Duration::from_secs(3)));
-        assert!(
-            Answer::read("HTTP/1.1 204 No Content\r\n\r\n")
-                .expect("an answer")
-                .body
-                .is_null()
-        );
+        assert!(Answer::read("HTTP/1.1 204 No Content\r\n\r\n").expect("an answer").body.is_null());
         assert!(Answer::read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0").is_err());
         assert!(Answer::read("").is_err());
     }
 
     #[test]
     fn only_plain_urls_are_taken() {
-        assert_eq!(
-            host_of("http://127.0.0.1:8080/"),
-            Some("127.0.0.1:8080".into())
-        );
+        assert_eq!(host_of("http://127.0.0.1:8080/"), Some("127.0.0.1:8080".into()));
         for wrong in ["https://a:1", "127.0.0.1:8080", "http://", "http://a/b"] {
             assert_eq!(host_of(wrong), None, "{wrong}");
         }

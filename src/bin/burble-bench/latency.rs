@@ -33,27 +33,18 @@ pub(crate) struct Summary {
 impl Latency {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        let histogram = Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, 3)
-            .expect("the bounds are in order");
-        Self {
-            histogram: Arc::new(Mutex::new(histogram)),
-        }
+        let histogram = Histogram::new_with_bounds(LATENCY_NS_MIN, LATENCY_NS_MAX, 3).expect("the bounds are in order");
+        Self { histogram: Arc::new(Mutex::new(histogram)) }
     }
 
     /// Records into it, for one task.
     pub(crate) fn recorder(&self) -> Recorder {
-        Recorder {
-            latency: self.clone(),
-            pending: Vec::new(),
-        }
+        Recorder { latency: self.clone(), pending: Vec::new() }
     }
 
     /// What was recorded by recorders that are gone or were flushed.
     pub(crate) fn summary(&self) -> Summary {
-        let histogram = self
-            .histogram
-            .lock()
-            .expect("nothing panics while recording");
+        let histogram = self.histogram.lock().expect("nothing panics while recording");
         let at = |quantile: f64| ms(histogram.value_at_quantile(quantile));
         Summary {
             count: histogram.len(),
@@ -66,10 +57,7 @@ impl Latency {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "53 bits of nanoseconds are 104 days"
-)]
+#[expect(clippy::cast_precision_loss, reason = "53 bits of nanoseconds are 104 days")]
 fn ms(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
@@ -95,11 +83,7 @@ impl Recorder {
     }
 
     fn flush(&mut self) {
-        let mut histogram = self
-            .latency
-            .histogram
-            .lock()
-            .expect("nothing panics while recording");
+        let mut histogram = self.latency.histogram.lock().expect("nothing panics while recording");
         for ns in self.pending.drain(..) {
             histogram.saturating_record(ns);
         }

@@ -44,20 +44,13 @@ impl Stamp {
     pub(crate) fn read(text: &str) -> Option<Self> {
         let stamp = text.as_bytes().get(..STAMP_BYTES)?;
         let index = u32::try_from(number(&stamp[..INDEX_DIGITS])?).ok()?;
-        Some(Self {
-            index,
-            due_ns: number(&stamp[INDEX_DIGITS + 1..])?,
-        })
+        Some(Self { index, due_ns: number(&stamp[INDEX_DIGITS + 1..])? })
     }
 }
 
 /// At most 16 digits, so it cannot overflow.
 fn number(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0_u64, |value, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| value * 10 + u64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0_u64, |value, digit| digit.is_ascii_digit().then(|| value * 10 + u64::from(digit - b'0')))
 }
 
 /// What one listener has seen of one channel. `senders` take turns: the sender `s` of `n` sends the indices
@@ -70,10 +63,7 @@ pub(crate) struct Order {
 impl Order {
     /// Nothing seen yet; the next position follows `last` where that is known.
     pub(crate) fn new(senders: u32, last: Option<Position>) -> Self {
-        Self {
-            last,
-            next_index: (0..senders).collect(),
-        }
+        Self { last, next_index: (0..senders).collect() }
     }
 
     /// Takes the next event, or says what promise it breaks.
@@ -124,10 +114,7 @@ mod tests {
 
     #[test]
     fn a_stamp_survives_its_text() {
-        let stamp = Stamp {
-            index: 42,
-            due_ns: 1_234_567_890,
-        };
+        let stamp = Stamp { index: 42, due_ns: 1_234_567_890 };
         assert_eq!(stamp.text(64).len(), 64);
         assert_eq!(Stamp::read(&stamp.text(32)), Some(stamp));
         assert_eq!(Stamp::read("hello"), None);
@@ -150,19 +137,13 @@ mod tests {
             (at(7), 1, "order: hole in seq"),
             (at(5), 1, "order: position twice"),
             (at(4), 1, "order: position went back"),
-            (
-                Position { epoch: 10, seq: 0 },
-                1,
-                "order: epoch changed without a gap",
-            ),
+            (Position { epoch: 10, seq: 0 }, 1, "order: epoch changed without a gap"),
             (at(6), 0, "order: message twice, or late"),
             (at(6), 2, "order: message missing"),
         ];
         for (position, index, name) in broken {
             let mut order = Order::new(1, None);
-            order
-                .accept(at(5), stamp(0))
-                .expect("the first is in order");
+            order.accept(at(5), stamp(0)).expect("the first is in order");
             assert_eq!(order.accept(position, stamp(index)), Err(name));
         }
     }
@@ -170,9 +151,6 @@ mod tests {
     #[test]
     fn after_a_known_position_comes_its_successor() {
         assert_eq!(Order::new(1, Some(at(3))).accept(at(4), stamp(0)), Ok(()));
-        assert_eq!(
-            Order::new(1, Some(at(3))).accept(at(5), stamp(0)),
-            Err("order: hole in seq")
-        );
+        assert_eq!(Order::new(1, Some(at(3))).accept(at(5), stamp(0)), Err("order: hole in seq"));
     }
 }

@@ -34,16 +34,13 @@ impl Watch {
     /// Reads each process once; fails where there is no such process.
     pub(crate) fn start(pids: &[NamedPid]) -> Result<Self> {
         let read = |process: &NamedPid| Ok((process.clone(), Reading::of(process.pid)?));
-        Ok(Self {
-            before: pids.iter().map(read).collect::<Result<_>>()?,
-        })
+        Ok(Self { before: pids.iter().map(read).collect::<Result<_>>()? })
     }
 
     /// What they used since. A process that is gone died under the load: that is a failure of the run.
     pub(crate) fn stop(&self, tally: &Tally) -> Vec<ServerUse> {
         let gone = |error: anyhow::Error| tally.add(Failure::new("server: process gone", error));
-        let read =
-            |(process, before): &(NamedPid, Reading)| used(process, before).map_err(gone).ok();
+        let read = |(process, before): &(NamedPid, Reading)| used(process, before).map_err(gone).ok();
         self.before.iter().filter_map(read).collect()
     }
 }
@@ -84,12 +81,7 @@ impl Reading {
 /// User and system time: the 14th and 15th field, counted from behind the name, which may hold anything.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, fields) = stat.rsplit_once(") ")?;
-    let ticks: Vec<u32> = fields
-        .split(' ')
-        .skip(11)
-        .take(2)
-        .flat_map(str::parse)
-        .collect();
+    let ticks: Vec<u32> = fields.split(' ').skip(11).take(2).flat_map(str::parse).collect();
     let [user, system] = ticks[..] else {
         return None;
     };
@@ -103,8 +95,7 @@ fn status_kib(status: &str, key: &str) -> Option<u64> {
 
 /// Fails early, with the remedy, where this many sessions cannot be open in one process.
 pub(crate) fn check_open_files(sessions: u32) -> Result<()> {
-    let limits =
-        fs::read_to_string("/proc/self/limits").context("/proc/self/limits cannot be read")?;
+    let limits = fs::read_to_string("/proc/self/limits").context("/proc/self/limits cannot be read")?;
     let needed = u64::from(sessions) + FILES_SPARE;
     match open_files(&limits) {
         Some(limit) if limit < needed => bail!(
@@ -117,9 +108,7 @@ pub(crate) fn check_open_files(sessions: u32) -> Result<()> {
 
 /// The soft limit; nothing where there is none.
 fn open_files(limits: &str) -> Option<u64> {
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -137,29 +126,19 @@ impl Machine {
     pub(crate) fn here() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let or_unknown = |text: &str| {
-            if text.is_empty() {
-                "unknown".to_owned()
-            } else {
-                text.to_owned()
-            }
+            if text.is_empty() { "unknown".to_owned() } else { text.to_owned() }
         };
         Self {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             cpu: or_unknown(cpu_model(&read("/proc/cpuinfo"))),
             kernel: or_unknown(read("/proc/sys/kernel/osrelease").trim()),
-            build: if cfg!(debug_assertions) {
-                "debug"
-            } else {
-                "release"
-            },
+            build: if cfg!(debug_assertions) { "debug" } else { "release" },
         }
     }
 }
 
 fn cpu_model(cpuinfo: &str) -> &str {
-    let model = cpuinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("model name"));
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
     model.map_or("", |rest| rest.trim_start_matches([' ', '\t', ':']).trim())
 }
 
@@ -176,31 +155,17 @@ mod tests {
 
     #[test]
     fn memory_and_limits_are_read() {
-        assert_eq!(
-            status_kib("VmHWM:\t  300 kB\nVmRSS:\t  200 kB\n", "VmRSS:"),
-            Some(200)
-        );
+        assert_eq!(status_kib("VmHWM:\t  300 kB\nVmRSS:\t  200 kB\n", "VmRSS:"), Some(200));
         let limits = "Limit  Soft Limit  Hard Limit  Units\nMax open files            20000   20000   files\n";
         assert_eq!(open_files(limits), Some(20_000));
-        assert_eq!(
-            open_files("Max open files  unlimited unlimited files"),
-            None
-        );
-        assert_eq!(
-            cpu_model("processor : 0\nmodel name\t: Fast One\n"),
-            "Fast One"
-        );
+        assert_eq!(open_files("Max open files  unlimited unlimited files"), None);
+        assert_eq!(cpu_model("processor : 0\nmodel name\t: Fast One\n"), "Fast One");
     }
 
     #[test]
     fn this_process_can_be_watched() {
-        let pids = [NamedPid {
-            name: "self".into(),
-            pid: std::process::id(),
-        }];
-        let used = Watch::start(&pids)
-            .expect("it runs")
-            .stop(&Tally::default());
+        let pids = [NamedPid { name: "self".into(), pid: std::process::id() }];
+        let used = Watch::start(&pids).expect("it runs").stop(&Tally::default());
         assert!(used[0].rss_after_kib > 0);
     }
 }

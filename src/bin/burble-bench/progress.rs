@@ -13,9 +13,7 @@ impl Progress {
         let style = ProgressStyle::with_template("{msg:20} [{bar:40}] {pos}/{len} {per_sec} {eta}")
             .expect("the template is valid")
             .progress_chars("=> ");
-        let bar = ProgressBar::new(steps)
-            .with_style(style)
-            .with_message(label.to_owned());
+        let bar = ProgressBar::new(steps).with_style(style).with_message(label.to_owned());
         Self { bar }
     }
 

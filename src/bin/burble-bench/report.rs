@@ -61,12 +61,7 @@ impl Report {
     }
 
     /// Adds a figure; its unit belongs to it.
-    pub(crate) fn figure(
-        &mut self,
-        name: &'static str,
-        value: f64,
-        unit: &'static str,
-    ) -> &mut Self {
+    pub(crate) fn figure(&mut self, name: &'static str, value: f64, unit: &'static str) -> &mut Self {
         self.figures.push(Figure { name, value, unit });
         self
     }
@@ -79,11 +74,7 @@ impl Report {
 
     /// Adds a rate that was tried out.
     pub(crate) fn tried(&mut self, rate: u32, held: bool, delivery: &Summary) {
-        self.tried.push(Tried {
-            rate,
-            held,
-            delivery: delivery.clone(),
-        });
+        self.tried.push(Tried { rate, held, delivery: delivery.clone() });
     }
 
     /// Adds what the server processes used.
@@ -94,23 +85,14 @@ impl Report {
 
     /// How many values the distribution of this name has.
     pub(crate) fn latency_count(&self, name: &str) -> f64 {
-        self.latencies
-            .iter()
-            .find(|(other, _)| *other == name)
-            .map_or(0.0, |(_, summary)| count(summary.count))
+        self.latencies.iter().find(|(other, _)| *other == name).map_or(0.0, |(_, summary)| count(summary.count))
     }
 
     /// Everything that can be set in proportion, by name.
     fn comparable(&self) -> BTreeMap<String, f64> {
-        let figures = self
-            .figures
-            .iter()
-            .map(|figure| (figure.name.to_owned(), figure.value));
+        let figures = self.figures.iter().map(|figure| (figure.name.to_owned(), figure.value));
         let latencies = self.latencies.iter().flat_map(|(name, summary)| {
-            [
-                (format!("{name} p50"), summary.p50_ms),
-                (format!("{name} p99"), summary.p99_ms),
-            ]
+            [(format!("{name} p50"), summary.p50_ms), (format!("{name} p99"), summary.p99_ms)]
         });
         figures.chain(latencies).collect()
     }
@@ -135,11 +117,7 @@ pub(crate) fn count(count: u64) -> f64 {
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} against {}", self.scenario, self.against)?;
-        let settings: Vec<String> = self
-            .settings
-            .iter()
-            .map(|(name, value)| format!("{name} {value}"))
-            .collect();
+        let settings: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
         writeln!(f, "  {}\n", settings.join(", "))?;
         for Figure { name, value, unit } in &self.figures {
             writeln!(f, "  {name:<28} {:>12} {unit}", number(*value))?;
@@ -155,21 +133,10 @@ impl Report {
     fn latency_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.latencies.is_empty() {
             let heads = ["count", "p50", "p90", "p99", "p99.9", "max"];
-            writeln!(
-                f,
-                "\n  {:<14}{}",
-                "latency, ms",
-                row(&heads.map(str::to_owned))
-            )?;
+            writeln!(f, "\n  {:<14}{}", "latency, ms", row(&heads.map(str::to_owned)))?;
         }
         for (name, summary) in &self.latencies {
-            let times = [
-                summary.p50_ms,
-                summary.p90_ms,
-                summary.p99_ms,
-                summary.p999_ms,
-                summary.max_ms,
-            ];
+            let times = [summary.p50_ms, summary.p90_ms, summary.p99_ms, summary.p999_ms, summary.max_ms];
             let mut cells = vec![summary.count.to_string()];
             cells.extend(times.map(|ms| format!("{ms:.3}")));
             writeln!(f, "  {name:<14}{}", row(&cells))?;
@@ -180,20 +147,11 @@ impl Report {
     fn server_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.servers.is_empty() {
             let heads = ["pid", "CPU s", "RSS before", "RSS after", "RSS peak"];
-            writeln!(
-                f,
-                "\n  {:<14}{}  (KiB)",
-                "process",
-                row(&heads.map(str::to_owned))
-            )?;
+            writeln!(f, "\n  {:<14}{}  (KiB)", "process", row(&heads.map(str::to_owned)))?;
         }
         for server in &self.servers {
             let mut cells = vec![server.pid.to_string(), format!("{:.2}", server.cpu_seconds)];
-            let memory = [
-                server.rss_before_kib,
-                server.rss_after_kib,
-                server.rss_peak_kib,
-            ];
+            let memory = [server.rss_before_kib, server.rss_after_kib, server.rss_peak_kib];
             cells.extend(memory.map(|kib| kib.to_string()));
             writeln!(f, "  {:<14}{}", server.name, row(&cells))?;
         }
@@ -202,24 +160,11 @@ impl Report {
 
     fn tried_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.tried.is_empty() {
-            writeln!(
-                f,
-                "\n  {:<15}{:>11}{:>11}",
-                "rate tried, 1/s", "p50, ms", "p99, ms"
-            )?;
+            writeln!(f, "\n  {:<15}{:>11}{:>11}", "rate tried, 1/s", "p50, ms", "p99, ms")?;
         }
-        for Tried {
-            rate,
-            held,
-            delivery,
-        } in &self.tried
-        {
+        for Tried { rate, held, delivery } in &self.tried {
             let verdict = if *held { "held" } else { "not held" };
-            writeln!(
-                f,
-                "  {rate:<15}{:>11.3}{:>11.3}  {verdict}",
-                delivery.p50_ms, delivery.p99_ms
-            )?;
+            writeln!(f, "  {rate:<15}{:>11.3}{:>11.3}  {verdict}", delivery.p50_ms, delivery.p99_ms)?;
         }
         Ok(())
     }
@@ -260,24 +205,12 @@ mod tests {
     #[test]
     fn errors_are_shown() {
         let mut bad = Report::new("cases", "here");
-        bad.errors.insert(
-            "send: rate_limited".into(),
-            Seen {
-                count: 3,
-                first: "slow down".into(),
-            },
-        );
-        assert!(
-            bad.to_string()
-                .contains("3 x send: rate_limited; the first: slow down")
-        );
+        bad.errors.insert("send: rate_limited".into(), Seen { count: 3, first: "slow down".into() });
+        assert!(bad.to_string().contains("3 x send: rate_limited; the first: slow down"));
     }
 
     #[test]
     fn numbers_have_four_digits() {
-        assert_eq!(
-            [12_345.6, 99.94, 0.5, 0.0123, 300.0].map(number),
-            ["12346", "99.9", "0.500", "0.01230", "300"]
-        );
+        assert_eq!([12_345.6, 99.94, 0.5, 0.0123, 300.0].map(number), ["12346", "99.9", "0.500", "0.01230", "300"]);
     }
 }

@@ -37,31 +37,19 @@ pub(crate) struct Session {
 
 impl Session {
     /// Connects, upgrades with the token in the header, and waits for `welcome`.
-    pub(crate) async fn open(
-        target: &Target,
-        token: &str,
-        read_buffer: usize,
-    ) -> Result<Self, Failure> {
+    pub(crate) async fn open(target: &Target, token: &str, read_buffer: usize) -> Result<Self, Failure> {
         within("connect", async {
-            let stream = TcpStream::connect(target.address)
-                .await
-                .map_err(|error| io_failure(&error))?;
-            stream
-                .set_nodelay(true)
-                .map_err(|error| io_failure(&error))?;
+            let stream = TcpStream::connect(target.address).await.map_err(|error| io_failure(&error))?;
+            stream.set_nodelay(true).map_err(|error| io_failure(&error))?;
             let config = WebSocketConfig::default()
                 .read_buffer_size(read_buffer)
                 .write_buffer_size(WRITE_BUFFER)
                 .max_message_size(Some(FRAME_BYTES_MAX))
                 .max_frame_size(Some(FRAME_BYTES_MAX));
-            let (socket, _) =
-                client_async_with_config(upgrade(target, token)?, stream, Some(config))
-                    .await
-                    .map_err(|error| socket_failure("connect", &error))?;
-            let mut session = Self {
-                socket,
-                next_ref: wire::REF_FIRST,
-            };
+            let (socket, _) = client_async_with_config(upgrade(target, token)?, stream, Some(config))
+                .await
+                .map_err(|error| socket_failure("connect", &error))?;
+            let mut session = Self { socket, next_ref: wire::REF_FIRST };
             session.welcome().await?;
             Ok(session)
         })
@@ -72,73 +60,46 @@ impl Session {
         let text = self.next().await?;
         match parse(&text)?.ev {
             "welcome" => Ok(()),
-            other => Err(Failure::new(
-                "connect: no welcome",
-                format!("{other} came first"),
-            )),
+            other => Err(Failure::new("connect: no welcome", format!("{other} came first"))),
         }
     }
 
     /// Joins and waits for the answer, live only.
     pub(crate) async fn join(&mut self, channel: &str) -> Result<Accepted, Failure> {
         let reference = self.take_ref();
-        self.ask("join", reference, wire::join(reference, channel, None))
-            .await
+        self.ask("join", reference, wire::join(reference, channel, None)).await
     }
 
     /// Asks to join and catch up; the answer and what was missed are to be read with `next`.
-    pub(crate) async fn join_since(
-        &mut self,
-        channel: &str,
-        since: Position,
-    ) -> Result<u32, Failure> {
+    pub(crate) async fn join_since(&mut self, channel: &str, since: Position) -> Result<u32, Failure> {
         let reference = self.take_ref();
-        self.write(wire::join(reference, channel, Some(since)))
-            .await?;
+        self.write(wire::join(reference, channel, Some(since))).await?;
         Ok(reference)
     }
 
     /// Sends a message and waits for the answer; what else comes meanwhile is read past.
-    pub(crate) async fn send(
-        &mut self,
-        channel: &str,
-        text: &str,
-        cid: Option<&str>,
-    ) -> Result<Accepted, Failure> {
+    pub(crate) async fn send(&mut self, channel: &str, text: &str, cid: Option<&str>) -> Result<Accepted, Failure> {
         let reference = self.take_ref();
-        self.ask("send", reference, wire::send(reference, channel, text, cid))
-            .await
+        self.ask("send", reference, wire::send(reference, channel, text, cid)).await
     }
 
     /// Leaves and waits for the answer.
     pub(crate) async fn leave(&mut self, channel: &str) -> Result<Accepted, Failure> {
         let reference = self.take_ref();
-        self.ask("leave", reference, wire::leave(reference, channel))
-            .await
+        self.ask("leave", reference, wire::leave(reference, channel)).await
     }
 
     /// Puts a message into the write buffer without waiting for its answer; `flush` sends what is there.
-    pub(crate) async fn feed_send(
-        &mut self,
-        channel: &str,
-        text: &str,
-        cid: Option<&str>,
-    ) -> Result<u32, Failure> {
+    pub(crate) async fn feed_send(&mut self, channel: &str, text: &str, cid: Option<&str>) -> Result<u32, Failure> {
         let reference = self.take_ref();
         let command = wire::send(reference, channel, text, cid);
-        self.socket
-            .feed(Message::text(command))
-            .await
-            .map_err(|error| socket_failure("send", &error))?;
+        self.socket.feed(Message::text(command)).await.map_err(|error| socket_failure("send", &error))?;
         Ok(reference)
     }
 
     /// Sends what was fed.
     pub(crate) async fn flush(&mut self) -> Result<(), Failure> {
-        self.socket
-            .flush()
-            .await
-            .map_err(|error| socket_failure("send", &error))
+        self.socket.flush().await.map_err(|error| socket_failure("send", &error))
     }
 
     /// The next frame, whenever it comes. Cancel-safe.
@@ -158,10 +119,7 @@ impl Session {
     /// Says goodbye and waits until the server has said it too and closed the connection.
     pub(crate) async fn close(mut self) -> Result<(), Failure> {
         within("close", async {
-            self.socket
-                .close(None)
-                .await
-                .map_err(|error| socket_failure("close", &error))?;
+            self.socket.close(None).await.map_err(|error| socket_failure("close", &error))?;
             while let Some(frame) = self.socket.next().await {
                 frame.map_err(|error| socket_failure("close", &error))?;
             }
@@ -170,12 +128,7 @@ impl Session {
         .await
     }
 
-    async fn ask(
-        &mut self,
-        step: &str,
-        reference: u32,
-        command: String,
-    ) -> Result<Accepted, Failure> {
+    async fn ask(&mut self, step: &str, reference: u32, command: String) -> Result<Accepted, Failure> {
         within(step, async {
             self.write(command).await?;
             loop {
@@ -191,35 +144,22 @@ impl Session {
     }
 
     async fn write(&mut self, command: String) -> Result<(), Failure> {
-        self.socket
-            .send(Message::text(command))
-            .await
-            .map_err(|error| socket_failure("write", &error))
+        self.socket.send(Message::text(command)).await.map_err(|error| socket_failure("write", &error))
     }
 
     fn take_ref(&mut self) -> u32 {
         let reference = self.next_ref;
         // Eight digits, always; no session has 90 million commands under way.
-        self.next_ref = if reference == 99_999_999 {
-            wire::REF_FIRST
-        } else {
-            reference + 1
-        };
+        self.next_ref = if reference == 99_999_999 { wire::REF_FIRST } else { reference + 1 };
         reference
     }
 }
 
 /// Gives a step its time, and names it where that did not do.
-pub(crate) async fn within<T>(
-    step: &str,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+pub(crate) async fn within<T>(step: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     match timeout(STEP_TIMEOUT, work).await {
         Ok(done) => done,
-        Err(_) => Err(Failure::new(
-            format!("{step}: timeout"),
-            format!("nothing within {STEP_TIMEOUT:?}"),
-        )),
+        Err(_) => Err(Failure::new(format!("{step}: timeout"), format!("nothing within {STEP_TIMEOUT:?}"))),
     }
 }
 
@@ -240,10 +180,9 @@ fn upgrade(target: &Target, token: &str) -> Result<Request, Failure> {
 fn text_of(frame: Option<Result<Message, WsError>>) -> Result<Option<Utf8Bytes>, Failure> {
     match frame {
         Some(Ok(Message::Text(text))) => Ok(Some(text)),
-        Some(Ok(Message::Close(Some(close)))) => Err(Failure::new(
-            format!("closed: {}", u16::from(close.code)),
-            close.reason,
-        )),
+        Some(Ok(Message::Close(Some(close)))) => {
+            Err(Failure::new(format!("closed: {}", u16::from(close.code)), close.reason))
+        }
         Some(Ok(_)) => Ok(None),
         Some(Err(error)) => Err(socket_failure("read", &error)),
         None => Err(Failure::new("closed", "the server ended the connection")),
@@ -257,23 +196,12 @@ fn io_failure(error: &std::io::Error) -> Failure {
 fn socket_failure(step: &str, error: &WsError) -> Failure {
     match error {
         WsError::Http(response) => {
-            let body = response
-                .body()
-                .as_deref()
-                .map(String::from_utf8_lossy)
-                .unwrap_or_default();
-            Failure::new(
-                format!("{step}: status {}", response.status().as_u16()),
-                body,
-            )
+            let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+            Failure::new(format!("{step}: status {}", response.status().as_u16()), body)
         }
         WsError::Io(error) => Failure::new(format!("{step}: {}", error.kind()), error),
-        WsError::ConnectionClosed | WsError::AlreadyClosed => {
-            Failure::new(format!("{step}: closed"), error)
-        }
-        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            Failure::new(format!("{step}: reset"), error)
-        }
+        WsError::ConnectionClosed | WsError::AlreadyClosed => Failure::new(format!("{step}: closed"), error),
+        WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Failure::new(format!("{step}: reset"), error),
         WsError::Protocol(_) => Failure::new(format!("{step}: bad frame"), error),
         _ => Failure::new(format!("{step}: socket error"), error),
     }

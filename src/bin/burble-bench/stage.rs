@@ -52,11 +52,7 @@ impl Stage {
         let token = tokens.first().context("a scenario needs a user")?;
         let progress = Progress::new("creating channels", u64::from(channels));
         let channels = concurrently(0..channels, CREATES_MAX, &progress, |number| {
-            create(
-                target.clone(),
-                token.clone(),
-                format!("bench-{seed}-{scenario}-{number}"),
-            )
+            create(target.clone(), token.clone(), format!("bench-{seed}-{scenario}-{number}"))
         })
         .await?;
         Ok(Self {
@@ -80,12 +76,7 @@ impl Stage {
 
     /// Opens the session with this number; some share a user.
     pub(crate) async fn open(&self, number: u32, read_buffer: usize) -> Result<Session, Failure> {
-        Session::open(
-            &self.target,
-            self.token(number / self.sessions_per_user),
-            read_buffer,
-        )
-        .await
+        Session::open(&self.target, self.token(number / self.sessions_per_user), read_buffer).await
     }
 
     /// Does something for each of the items, as many at a time as `--concurrency` allows. The first
@@ -153,11 +144,7 @@ async fn sign_in(target: Target, name: String) -> Result<String> {
     }
     match answer.body["access_token"].as_str() {
         Some(token) => Ok(token.to_owned()),
-        None => bail!(
-            "{name} cannot sign in: status {}, {}",
-            answer.status,
-            answer.body
-        ),
+        None => bail!("{name} cannot sign in: status {}, {}", answer.status, answer.body),
     }
 }
 
@@ -165,11 +152,7 @@ async fn create(target: Target, token: String, name: String) -> Result<Arc<str>>
     let channel = json!({"name": name, "kind": "public"});
     let answer = post(&target, "/channels", Some(&token), &channel).await?;
     if answer.status != 201 && answer.code() != "name_taken" {
-        bail!(
-            "channel {name} cannot be created: status {}, {}",
-            answer.status,
-            answer.body
-        );
+        bail!("channel {name} cannot be created: status {}, {}", answer.status, answer.body);
     }
     Ok(name.into())
 }

@@ -29,11 +29,8 @@ pub(crate) fn leave(reference: u32, channel: &str) -> String {
 /// `send` of a text that needs no escapes.
 pub(crate) fn send(reference: u32, channel: &str, text: &str, cid: Option<&str>) -> String {
     let mut command = String::with_capacity(80 + channel.len() + text.len());
-    write!(
-        command,
-        r#"{{"ref":{reference},"op":"send","channel":"{channel}","text":"{text}""#
-    )
-    .expect("a String takes everything");
+    write!(command, r#"{{"ref":{reference},"op":"send","channel":"{channel}","text":"{text}""#)
+        .expect("a String takes everything");
     if let Some(cid) = cid {
         write!(command, r#","cid":"{cid}""#).expect("a String takes everything");
     }
@@ -58,10 +55,7 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let (epoch, seq) = text.split_once('-').ok_or(())?;
-        Ok(Self {
-            epoch: epoch.parse().map_err(|_| ())?,
-            seq: seq.parse().map_err(|_| ())?,
-        })
+        Ok(Self { epoch: epoch.parse().map_err(|_| ())?, seq: seq.parse().map_err(|_| ())? })
     }
 }
 
@@ -103,11 +97,7 @@ pub(crate) struct Scan {
 
 impl Default for Scan {
     fn default() -> Self {
-        Self {
-            ev: Field::new("\"ev\":\""),
-            id: Field::new("\"id\":\""),
-            text: Field::new("\"text\":\""),
-        }
+        Self { ev: Field::new("\"ev\":\""), id: Field::new("\"id\":\""), text: Field::new("\"text\":\"") }
     }
 }
 
@@ -120,10 +110,7 @@ impl Scan {
         let id = self.id.rest_in(frame)?;
         let id_len = id.bytes().position(|byte| byte == b'"')?;
         let stamp = Stamp::read(self.text.rest_in(frame)?)?;
-        Some(Delivery {
-            position: id[..id_len].parse().ok()?,
-            stamp,
-        })
+        Some(Delivery { position: id[..id_len].parse().ok()?, stamp })
     }
 }
 
@@ -134,16 +121,11 @@ struct Field {
 
 impl Field {
     fn new(needle: &'static str) -> Self {
-        Self {
-            needle,
-            stood_at: 0,
-        }
+        Self { needle, stood_at: 0 }
     }
 
     fn rest_in<'a>(&mut self, frame: &'a str) -> Option<&'a str> {
-        let there = frame
-            .get(self.stood_at..)
-            .and_then(|rest| rest.strip_prefix(self.needle));
+        let there = frame.get(self.stood_at..).and_then(|rest| rest.strip_prefix(self.needle));
         if there.is_some() {
             return there;
         }
@@ -176,13 +158,7 @@ mod tests {
     #[test]
     fn a_position_survives_the_wire() {
         let position: Position = "1763923812-1043".parse().expect("a position");
-        assert_eq!(
-            position,
-            Position {
-                epoch: 1_763_923_812,
-                seq: 1043
-            }
-        );
+        assert_eq!(position, Position { epoch: 1_763_923_812, seq: 1043 });
         assert_eq!(position.to_string(), "1763923812-1043");
         assert!("12".parse::<Position>().is_err());
         assert!("1-x".parse::<Position>().is_err());
@@ -191,23 +167,10 @@ mod tests {
     #[test]
     fn a_delivery_is_found_in_any_order_of_fields() {
         let mut scan = Scan::default();
-        let text = Stamp {
-            index: 7,
-            due_ns: 9,
-        }
-        .text(40);
-        let expected = Some(Delivery {
-            position: Position { epoch: 5, seq: 6 },
-            stamp: Stamp {
-                index: 7,
-                due_ns: 9,
-            },
-        });
-        let first = format!(
-            r#"{{"ev":"message","channel":"a","id":"5-6","from":"b","at":1,"text":"{text}"}}"#
-        );
-        let second =
-            format!(r#"{{"text":"{text}","id":"5-6","from":"b","channel":"a","ev":"message"}}"#);
+        let text = Stamp { index: 7, due_ns: 9 }.text(40);
+        let expected = Some(Delivery { position: Position { epoch: 5, seq: 6 }, stamp: Stamp { index: 7, due_ns: 9 } });
+        let first = format!(r#"{{"ev":"message","channel":"a","id":"5-6","from":"b","at":1,"text":"{text}"}}"#);
+        let second = format!(r#"{{"text":"{text}","id":"5-6","from":"b","channel":"a","ev":"message"}}"#);
         for frame in [&first, &first, &second, &first] {
             assert_eq!(scan.delivery(frame), expected);
         }
@@ -217,11 +180,7 @@ mod tests {
     #[test]
     fn frames_are_read_with_what_is_missing_left_out() {
         let frame: Frame<'_> =
-            serde_json::from_str(r#"{"ev":"ok","ref":10000001,"first":null,"last":"1-2","x":{}}"#)
-                .expect("a frame");
-        assert_eq!(
-            (frame.ev, frame.reference, frame.last, frame.id),
-            ("ok", Some(10_000_001), Some("1-2"), None)
-        );
+            serde_json::from_str(r#"{"ev":"ok","ref":10000001,"first":null,"last":"1-2","x":{}}"#).expect("a frame");
+        assert_eq!((frame.ev, frame.reference, frame.last, frame.id), ("ok", Some(10_000_001), Some("1-2"), None));
     }
 }

@@ -38,31 +38,20 @@ impl Away {
         let mut session = stage.open(self.number, READ_BUFFER_LARGE).await?;
         connect.record(start.elapsed());
         drop(permit);
-        let late = |_| {
-            Failure::new(
-                "resume: timeout",
-                format!("not caught up within {CATCH_UP_MAX:?}"),
-            )
-        };
-        timeout(CATCH_UP_MAX, self.catch_up(&mut session, missed))
-            .await
-            .map_err(late)??;
+        let late = |_| Failure::new("resume: timeout", format!("not caught up within {CATCH_UP_MAX:?}"));
+        timeout(CATCH_UP_MAX, self.catch_up(&mut session, missed)).await.map_err(late)??;
         Ok(session)
     }
 
     async fn catch_up(&self, session: &mut Session, missed: u32) -> Result<(), Failure> {
-        let reference = session
-            .join_since(&self.channel, self.since.unwrap_or(Position::BEGINNING))
-            .await?;
+        let reference = session.join_since(&self.channel, self.since.unwrap_or(Position::BEGINNING)).await?;
         let (mut scan, mut order) = (Scan::default(), Order::new(1, self.since));
         let (mut answered, mut heard, mut last) = (false, 0, self.since);
         loop {
             let text = session.next().await?;
             if let Some(delivery) = scan.delivery(&text) {
                 let broken = |kind| Failure::new(kind, format!("since {:?}: {text}", self.since));
-                order
-                    .accept(delivery.position, delivery.stamp)
-                    .map_err(broken)?;
+                order.accept(delivery.position, delivery.stamp).map_err(broken)?;
                 heard += 1;
                 last = Some(delivery.position);
                 continue;
@@ -73,16 +62,9 @@ impl Away {
             }
             if frame.ev == "caught_up" {
                 let id = frame.id.and_then(|id| id.parse().ok());
-                let right = answered
-                    && heard == missed
-                    && id == last
-                    && frame.channel == Some(&*self.channel);
-                let wrong = || {
-                    Failure::new(
-                        "order: caught_up too early or wrong",
-                        format!("{heard} of {missed}: {text}"),
-                    )
-                };
+                let right = answered && heard == missed && id == last && frame.channel == Some(&*self.channel);
+                let wrong =
+                    || Failure::new("order: caught_up too early or wrong", format!("{heard} of {missed}: {text}"));
                 return right.then_some(()).ok_or_else(wrong);
             }
         }
@@ -105,9 +87,7 @@ mod tests {
 
     fn message(seq: u64, index: u32) -> String {
         let text = Stamp { index, due_ns: 0 }.text(0);
-        format!(
-            r#"{{"ev":"message","channel":"tea","id":"1-{seq}","from":"a","at":1,"text":"{text}"}}"#
-        )
+        format!(r#"{{"ev":"message","channel":"tea","id":"1-{seq}","from":"a","at":1,"text":"{text}"}}"#)
     }
 
     fn caught_up(seq: u64) -> String {
@@ -119,19 +99,11 @@ mod tests {
         let (stream, _) = listener.accept().await.expect("a client");
         #[expect(clippy::result_large_err, reason = "the callback's form is not ours")]
         let protocol = |_: &Request, mut response: Response| {
-            response.headers_mut().insert(
-                "sec-websocket-protocol",
-                HeaderValue::from_static("burble.v1"),
-            );
+            response.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("burble.v1"));
             Ok(response)
         };
-        let mut socket = accept_hdr_async(stream, protocol)
-            .await
-            .expect("an upgrade");
-        socket
-            .send(Message::text(r#"{"ev":"welcome"}"#))
-            .await
-            .expect("sent");
+        let mut socket = accept_hdr_async(stream, protocol).await.expect("an upgrade");
+        socket.send(Message::text(r#"{"ev":"welcome"}"#)).await.expect("sent");
         socket.next().await.expect("a command").expect("a frame");
         let ok = r#"{"ev":"ok","ref":10000000,"first":"1-0","last":"1-6"}"#.to_owned();
         for line in std::iter::once(ok).chain(lines) {
@@ -146,15 +118,8 @@ mod tests {
     async fn come_back(lines: Vec<String>) -> Result<(), String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let target = Target {
-            host: address.to_string(),
-            address,
-        };
-        let away = Away {
-            number: 0,
-            channel: "tea".into(),
-            since: Some(Position { epoch: 1, seq: 4 }),
-        };
+        let target = Target { host: address.to_string(), address };
+        let away = Away { number: 0, channel: "tea".into(), since: Some(Position { epoch: 1, seq: 4 }) };
         let returning = async {
             let mut session = Session::open(&target, "token", READ_BUFFER_SMALL).await?;
             away.catch_up(&mut session, 2).await
@@ -165,23 +130,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_has_caught_up_when_it_has_everything_it_missed() {
-        assert_eq!(
-            come_back(vec![message(5, 0), message(6, 1), caught_up(6)]).await,
-            Ok(())
-        );
+        assert_eq!(come_back(vec![message(5, 0), message(6, 1), caught_up(6)]).await, Ok(()));
     }
 
     #[tokio::test]
     async fn what_is_lost_or_doubled_is_noticed() {
         let early = vec![message(5, 0), caught_up(5)];
-        assert_eq!(
-            come_back(early).await,
-            Err("order: caught_up too early or wrong".into())
-        );
-        assert_eq!(
-            come_back(vec![message(6, 1)]).await,
-            Err("order: hole in seq".into())
-        );
+        assert_eq!(come_back(early).await, Err("order: caught_up too early or wrong".into()));
+        assert_eq!(come_back(vec![message(6, 1)]).await, Err("order: hole in seq".into()));
         let twice = vec![message(5, 0), message(5, 0)];
         assert_eq!(come_back(twice).await, Err("order: position twice".into()));
     }

@@ -47,10 +47,7 @@ pub(crate) async fn run(run: &Run, args: &CasesArgs) -> Result<Report> {
     drop(progress);
 
     let mut report = run.report("cases");
-    report
-        .setting("cases", cases)
-        .setting("workers", args.workers)
-        .setting("channels", channels);
+    report.setting("cases", cases).setting("workers", args.workers).setting("channels", channels);
     report.setting("text bytes", args.size);
     for (step, latency) in STEPS.into_iter().zip(&latencies) {
         report.latency(step, latency.summary());
@@ -59,11 +56,7 @@ pub(crate) async fn run(run: &Run, args: &CasesArgs) -> Result<Report> {
     report.figure("time", took.as_secs_f64(), "s");
     report.figure("cases", whole / took.as_secs_f64(), "1/s");
     if !servers.is_empty() {
-        report.figure(
-            "server CPU per case",
-            cpu_seconds(&servers) * 1e3 / whole.max(1.0),
-            "ms",
-        );
+        report.figure("server CPU per case", cpu_seconds(&servers) * 1e3 / whole.max(1.0), "ms");
     }
     report.servers(servers);
     Ok(report)
@@ -79,19 +72,11 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(
-        number: u32,
-        run: &Run,
-        args: &CasesArgs,
-        stage: &Stage,
-        latencies: &[Latency; 6],
-    ) -> Self {
+    fn new(number: u32, run: &Run, args: &CasesArgs, stage: &Stage, latencies: &[Latency; 6]) -> Self {
         let sends = u64::from(args.repeat) * u64::from(ROUNDS);
         let first = u64::from(number) * sends;
         let cids = match run.common.cid {
-            true => (first..first + sends)
-                .map(|number| run.cid("cases", number))
-                .collect(),
+            true => (first..first + sends).map(|number| run.cid("cases", number)).collect(),
             false => Vec::new(),
         };
         Self {
@@ -117,12 +102,7 @@ impl Worker {
 
     async fn case(&mut self, number: u32) -> Result<(), Failure> {
         let step = Instant::now();
-        let mut session = Session::open(
-            &self.stage.target,
-            self.stage.token(self.number),
-            READ_BUFFER_SMALL,
-        )
-        .await?;
+        let mut session = Session::open(&self.stage.target, self.stage.token(self.number), READ_BUFFER_SMALL).await?;
         self.record("connect", step.elapsed());
         for round in 0..ROUNDS {
             self.round(&mut session, number * ROUNDS + round).await?;
@@ -151,10 +131,7 @@ impl Worker {
     }
 
     fn record(&mut self, step: &str, took: Duration) {
-        let at = STEPS
-            .iter()
-            .position(|name| *name == step)
-            .expect("every step has a name");
+        let at = STEPS.iter().position(|name| *name == step).expect("every step has a name");
         self.steps[at].record(took);
     }
 }

@@ -24,26 +24,11 @@ use crate::stage::{Stage, users_for};
 pub(crate) async fn run(run: &Run, args: &FanoutArgs) -> Result<Report> {
     let sessions = args.listeners + args.senders;
     check_open_files(sessions)?;
-    let stage = Stage::set(
-        &run.common,
-        &run.target,
-        "fanout",
-        users_for(sessions, &run.common),
-        1,
-    )
-    .await?;
+    let stage = Stage::set(&run.common, &run.target, "fanout", users_for(sessions, &run.common), 1).await?;
     let (listeners, senders) = open(&stage, args).await?;
     let (delivery, ack) = (Latency::new(), Latency::new());
-    let progress = Arc::new(Progress::new(
-        "deliveries",
-        u64::from(args.messages) * u64::from(args.listeners),
-    ));
-    let listening = Listening {
-        clock: Clock::start(),
-        messages: args.messages,
-        tally: run.tally.clone(),
-        progress,
-    };
+    let progress = Arc::new(Progress::new("deliveries", u64::from(args.messages) * u64::from(args.listeners)));
+    let listening = Listening { clock: Clock::start(), messages: args.messages, tally: run.tally.clone(), progress };
 
     let watch = Watch::start(&run.pids)?;
     let start = Instant::now();
@@ -61,30 +46,15 @@ pub(crate) async fn run(run: &Run, args: &FanoutArgs) -> Result<Report> {
     drop(listening);
 
     let mut report = run.report("fanout");
-    report
-        .setting("listeners", args.listeners)
-        .setting("senders", args.senders);
-    report
-        .setting("in flight", args.in_flight)
-        .setting("messages", args.messages)
-        .setting("text bytes", args.size);
-    report
-        .latency("delivery", delivery.summary())
-        .latency("send ack", ack.summary());
+    report.setting("listeners", args.listeners).setting("senders", args.senders);
+    report.setting("in flight", args.in_flight).setting("messages", args.messages).setting("text bytes", args.size);
+    report.latency("delivery", delivery.summary()).latency("send ack", ack.summary());
     let delivered = report.latency_count("delivery").min(count(delivered));
     report.figure("time", took.as_secs_f64(), "s");
     report.figure("deliveries", delivered / took.as_secs_f64(), "1/s");
-    report.figure(
-        "messages",
-        report.latency_count("send ack") / took.as_secs_f64(),
-        "1/s",
-    );
+    report.figure("messages", report.latency_count("send ack") / took.as_secs_f64(), "1/s");
     if !servers.is_empty() {
-        report.figure(
-            "server CPU per delivery",
-            cpu_seconds(&servers) * 1e6 / delivered.max(1.0),
-            "us",
-        );
+        report.figure("server CPU per delivery", cpu_seconds(&servers) * 1e6 / delivered.max(1.0), "us");
     }
     report.servers(servers);
     Ok(report)

@@ -42,11 +42,7 @@ pub(crate) async fn run(run: &Run, args: &IdleArgs) -> Result<Report> {
     let sending = Instant::now();
     for number in 0..args.channels {
         let channel: ChannelName = stage.channel(number);
-        let text = Stamp {
-            index: 0,
-            due_ns: clock.now_ns(),
-        }
-        .text(0);
+        let text = Stamp { index: 0, due_ns: clock.now_ns() }.text(0);
         let cid = run.cid("idle", u64::from(number));
         sender.send(&channel, &text, cid.as_deref()).await?;
     }
@@ -54,33 +50,16 @@ pub(crate) async fn run(run: &Run, args: &IdleArgs) -> Result<Report> {
     let heard_all = sending.elapsed();
 
     let mut report = run.report("idle");
-    report
-        .setting("sessions", args.sessions)
-        .setting("channels", args.channels)
-        .setting("seconds", args.seconds);
-    report
-        .latency("connect", connect.summary())
-        .latency("delivery", delivery.summary());
+    report.setting("sessions", args.sessions).setting("channels", args.channels).setting("seconds", args.seconds);
+    report.latency("connect", connect.summary()).latency("delivery", delivery.summary());
     report.figure("time to open", opening.as_secs_f64(), "s");
-    report.figure(
-        "opened",
-        count(u64::from(args.sessions)) / opening.as_secs_f64(),
-        "1/s",
-    );
+    report.figure("opened", count(u64::from(args.sessions)) / opening.as_secs_f64(), "1/s");
     report.figure("alive at the end", count(alive), "sessions");
     report.figure("time until all heard", heard_all.as_secs_f64(), "s");
     if !servers.is_empty() {
         let sessions = count(u64::from(args.sessions));
-        report.figure(
-            "server RSS per session",
-            grown_kib(&servers) / sessions,
-            "KiB",
-        );
-        report.figure(
-            "server CPU per session",
-            cpu_seconds(&servers) * 1e3 / sessions,
-            "ms",
-        );
+        report.figure("server RSS per session", grown_kib(&servers) / sessions, "KiB");
+        report.figure("server CPU per session", cpu_seconds(&servers) * 1e3 / sessions, "ms");
     }
     report.servers(servers);
     Ok(report)
@@ -101,11 +80,7 @@ async fn open(stage: &Stage, sessions: u32, connect: &Latency) -> Result<Vec<Ses
 }
 
 /// Answers pings, and returns at the first message.
-async fn wait_for_message(
-    mut session: Session,
-    clock: Clock,
-    mut delivery: Recorder,
-) -> Result<(), Failure> {
+async fn wait_for_message(mut session: Session, clock: Clock, mut delivery: Recorder) -> Result<(), Failure> {
     let mut scan = Scan::default();
     loop {
         let frame = session.next().await?;
@@ -117,11 +92,7 @@ async fn wait_for_message(
     }
 }
 
-async fn count_alive(
-    mut waiting: JoinSet<Result<(), Failure>>,
-    sessions: u32,
-    tally: &Tally,
-) -> Result<u64> {
+async fn count_alive(mut waiting: JoinSet<Result<(), Failure>>, sessions: u32, tally: &Tally) -> Result<u64> {
     let (mut alive, mut ended) = (0, 0);
     while let Ok(Some(done)) = timeout(STEP_TIMEOUT, waiting.join_next()).await {
         ended += 1;
@@ -130,18 +101,12 @@ async fn count_alive(
             Err(failure) => tally.add(failure),
         }
     }
-    let silent = Failure::new(
-        "delivery: timeout",
-        format!("nothing within {STEP_TIMEOUT:?}"),
-    );
+    let silent = Failure::new("delivery: timeout", format!("nothing within {STEP_TIMEOUT:?}"));
     tally.add_many(silent, u64::from(sessions) - ended);
     Ok(alive)
 }
 
 /// All processes together; what they gave back counts too.
 fn grown_kib(servers: &[ServerUse]) -> f64 {
-    servers
-        .iter()
-        .map(|server| count(server.rss_after_kib) - count(server.rss_before_kib))
-        .sum()
+    servers.iter().map(|server| count(server.rss_after_kib) - count(server.rss_before_kib)).sum()
 }

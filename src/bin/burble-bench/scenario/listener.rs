@@ -25,12 +25,7 @@ pub(super) enum Heard {
 impl Listener {
     /// Listens to a channel with `senders` that take turns; the next position follows `last`, where it is known.
     pub(super) fn new(session: Session, senders: u32, last: Option<Position>) -> Self {
-        Self {
-            session,
-            scan: Scan::default(),
-            order: Order::new(senders, last),
-            heard: 0,
-        }
+        Self { session, scan: Scan::default(), order: Order::new(senders, last), heard: 0 }
     }
 
     /// How many messages it has heard since it was made or `restart`ed.
@@ -45,21 +40,14 @@ impl Listener {
     }
 
     /// Takes one frame; records how long after its due time a message came.
-    pub(super) fn take(
-        &mut self,
-        frame: &str,
-        clock: Clock,
-        latency: &mut Recorder,
-    ) -> Result<Heard, Failure> {
+    pub(super) fn take(&mut self, frame: &str, clock: Clock, latency: &mut Recorder) -> Result<Heard, Failure> {
         let Some(delivery) = self.scan.delivery(frame) else {
             let accepted = answer("send", &parse(frame)?)?;
             return Ok(accepted.map_or(Heard::Other, Heard::Accepted));
         };
         latency.record_ns(clock.now_ns().saturating_sub(delivery.stamp.due_ns));
         self.heard += 1;
-        self.order
-            .accept(delivery.position, delivery.stamp)
-            .map_err(|kind| Failure::new(kind, frame))?;
+        self.order.accept(delivery.position, delivery.stamp).map_err(|kind| Failure::new(kind, frame))?;
         Ok(Heard::Message)
     }
 }

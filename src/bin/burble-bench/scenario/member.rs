@@ -39,14 +39,7 @@ pub(super) struct Member {
 impl Member {
     /// A joined session.
     pub(super) fn new(listener: Listener, channel: ChannelName, room: u32, sends: bool) -> Self {
-        Self {
-            listener,
-            channel,
-            room,
-            sends,
-            outstanding: Outstanding::default(),
-            sent: 0,
-        }
+        Self { listener, channel, room, sends, outstanding: Outstanding::default(), sent: 0 }
     }
 
     /// Hears (and, with `due`, sends) so many messages. Gives itself back if nothing is left owing.
@@ -60,16 +53,12 @@ impl Member {
     ) -> Option<Self> {
         self.listener.restart();
         self.sent = 0;
-        match self
-            .exchange(&step, messages, due, &mut delivery, &mut ack)
-            .await
-        {
+        match self.exchange(&step, messages, due, &mut delivery, &mut ack).await {
             Ok(()) => Some(self),
             Err(failure) => {
                 step.tally.add(failure);
                 let missing = messages.saturating_sub(self.listener.heard());
-                let failure =
-                    Failure::new("delivery: missing", format!("one member lacks {missing}"));
+                let failure = Failure::new("delivery: missing", format!("one member lacks {missing}"));
                 step.tally.add_many(failure, u64::from(missing));
                 None
             }
@@ -86,8 +75,7 @@ impl Member {
     ) -> Result<(), Failure> {
         let mut time_is_up = pin!(sleep(step.time_max));
         let to_send = if due.is_some() { messages } else { 0 };
-        while self.listener.heard() < messages || self.sent < to_send || self.outstanding.len() > 0
-        {
+        while self.listener.heard() < messages || self.sent < to_send || self.outstanding.len() > 0 {
             tokio::select! {
                 Some(due_ns) = next_due(&mut due) => self.send(step, due_ns, &mut due).await?,
                 frame = self.listener.session.next() => self.take(&frame?, step, delivery, ack)?,
@@ -99,13 +87,7 @@ impl Member {
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        frame: &str,
-        step: &Step,
-        delivery: &mut Recorder,
-        ack: &mut Recorder,
-    ) -> Result<(), Failure> {
+    fn take(&mut self, frame: &str, step: &Step, delivery: &mut Recorder, ack: &mut Recorder) -> Result<(), Failure> {
         match self.listener.take(frame, step.clock, delivery) {
             Ok(Heard::Accepted(accepted)) => self.outstanding.answered(accepted, step.clock, ack),
             Err(failure) if failure.is_of_order() => {
@@ -117,28 +99,12 @@ impl Member {
     }
 
     /// Sends what is due, in one write.
-    async fn send(
-        &mut self,
-        step: &Step,
-        due_ns: u64,
-        due: &mut Option<mpsc::Receiver<u64>>,
-    ) -> Result<(), Failure> {
+    async fn send(&mut self, step: &Step, due_ns: u64, due: &mut Option<mpsc::Receiver<u64>>) -> Result<(), Failure> {
         let mut next = Some(due_ns);
         while let Some(due_ns) = next {
-            let text = Stamp {
-                index: self.sent,
-                due_ns,
-            }
-            .text(step.size);
-            let cid = step
-                .cid_prefix
-                .as_ref()
-                .map(|prefix| format!("{prefix}-{}", self.sent));
-            let reference = self
-                .listener
-                .session
-                .feed_send(&self.channel, &text, cid.as_deref())
-                .await?;
+            let text = Stamp { index: self.sent, due_ns }.text(step.size);
+            let cid = step.cid_prefix.as_ref().map(|prefix| format!("{prefix}-{}", self.sent));
+            let reference = self.listener.session.feed_send(&self.channel, &text, cid.as_deref()).await?;
             self.outstanding.add(reference, due_ns);
             self.sent += 1;
             next = due.as_mut().and_then(|due| due.try_recv().ok());

@@ -50,9 +50,7 @@ impl Run {
 
     /// A `cid` that no other message has, where they are wanted.
     fn cid(&self, scenario: &str, number: u64) -> Option<String> {
-        self.common
-            .cid
-            .then(|| format!("{scenario}-{}-{number}", std::process::id()))
+        self.common.cid.then(|| format!("{scenario}-{}-{number}", std::process::id()))
     }
 }
 

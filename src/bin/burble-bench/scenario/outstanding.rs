@@ -28,21 +28,10 @@ impl Outstanding {
     }
 
     /// Takes an answer and records how long after its due time it came.
-    pub(super) fn answered(
-        &mut self,
-        accepted: Accepted,
-        clock: Clock,
-        latency: &mut Recorder,
-    ) -> Result<(), Failure> {
+    pub(super) fn answered(&mut self, accepted: Accepted, clock: Clock, latency: &mut Recorder) -> Result<(), Failure> {
         let next = self.due.pop_front();
-        let due_ns = next
-            .and_then(|(reference, due_ns)| (reference == accepted.reference).then_some(due_ns));
-        let wrong = |kind| {
-            Failure::new(
-                kind,
-                format!("{accepted:?}, after {:?}, for {next:?}", self.last),
-            )
-        };
+        let due_ns = next.and_then(|(reference, due_ns)| (reference == accepted.reference).then_some(due_ns));
+        let wrong = |kind| Failure::new(kind, format!("{accepted:?}, after {:?}, for {next:?}", self.last));
         let due_ns = due_ns.ok_or_else(|| wrong("answer: out of order"))?;
         if accepted.id.is_none() || accepted.id <= self.last {
             return Err(wrong("answer: position does not ascend"));

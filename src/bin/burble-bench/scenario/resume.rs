@@ -38,12 +38,7 @@ pub(crate) async fn run(run: &Run, args: &ResumeArgs) -> Result<Report> {
     let clock = Clock::start();
     let mut returning = JoinSet::new();
     for away in away {
-        let (stage, opening, missed, progress) = (
-            stage.clone(),
-            opening.clone(),
-            args.missed,
-            progress.clone(),
-        );
+        let (stage, opening, missed, progress) = (stage.clone(), opening.clone(), args.missed, progress.clone());
         let (connect, mut caught_up) = (connect.recorder(), caught_up.recorder());
         returning.spawn(async move {
             let session = away.come_back(&stage, missed, &opening, connect).await?;
@@ -64,26 +59,16 @@ pub(crate) async fn run(run: &Run, args: &ResumeArgs) -> Result<Report> {
     drop(progress);
 
     let mut report = run.report("resume");
-    report
-        .setting("sessions", args.sessions)
-        .setting("missed each", args.missed);
-    report
-        .setting("channels", args.channels)
-        .setting("text bytes", args.size);
-    report
-        .latency("connect", connect.summary())
-        .latency("caught up", caught_up.summary());
+    report.setting("sessions", args.sessions).setting("missed each", args.missed);
+    report.setting("channels", args.channels).setting("text bytes", args.size);
+    report.latency("connect", connect.summary()).latency("caught up", caught_up.summary());
     let replayed = count(back.len() as u64) * count(u64::from(args.missed));
     report.figure("time until all caught up", took.as_secs_f64(), "s");
     report.figure("sessions back", count(back.len() as u64), "sessions");
     report.figure("replayed messages", replayed / took.as_secs_f64(), "1/s");
     if !servers.is_empty() {
         let cpu_ms = cpu_seconds(&servers) * 1e3;
-        report.figure(
-            "server CPU per session",
-            cpu_ms / count(u64::from(args.sessions)),
-            "ms",
-        );
+        report.figure("server CPU per session", cpu_ms / count(u64::from(args.sessions)), "ms");
     }
     report.servers(servers);
     Ok(report)
@@ -97,19 +82,11 @@ async fn go_away(stage: &Stage, sessions: u32) -> Result<Vec<Away>> {
             let channel = stage.channel(number);
             let mut session = stage.open(number, READ_BUFFER_SMALL).await?;
             let since = session.join(&channel).await?.last;
-            Ok((
-                session,
-                Away {
-                    number,
-                    channel,
-                    since,
-                },
-            ))
+            Ok((session, Away { number, channel, since }))
         }
     };
     let open = stage.for_each("opening", 0..sessions, open).await?;
-    let close =
-        |(session, away): (Session, Away)| async move { session.close().await.map(|()| away) };
+    let close = |(session, away): (Session, Away)| async move { session.close().await.map(|()| away) };
     stage.for_each("closing", open.into_iter(), close).await
 }
 
@@ -118,30 +95,14 @@ async fn miss(run: &Run, stage: &Stage, args: &ResumeArgs) -> Result<()> {
     let (sessions, missed, size) = (args.sessions, args.missed, args.size);
     let ack = Latency::new();
     let send = |number: u32| {
-        let (stage, ack, cid_prefix) = (
-            stage.clone(),
-            ack.recorder(),
-            run.cid("resume", u64::from(number)),
-        );
+        let (stage, ack, cid_prefix) = (stage.clone(), ack.recorder(), run.cid("resume", u64::from(number)));
         async move {
             let session = stage.open(sessions + number, READ_BUFFER_SMALL).await?;
             let (channel, clock) = (stage.channel(number), Clock::start());
             let indices = (0..missed).step_by(1);
-            Sender {
-                session,
-                channel,
-                clock,
-                indices,
-                in_flight_max: IN_FLIGHT,
-                size,
-                cid_prefix,
-            }
-            .send_all(ack)
-            .await
+            Sender { session, channel, clock, indices, in_flight_max: IN_FLIGHT, size, cid_prefix }.send_all(ack).await
         }
     };
-    stage
-        .for_each("what is missed", 0..args.channels, send)
-        .await?;
+    stage.for_each("what is missed", 0..args.channels, send).await?;
     Ok(())
 }

@@ -34,19 +34,14 @@ pub(crate) async fn run(run: &Run, args: &RoomsArgs) -> Result<Report> {
     let stage = Stage::set(&run.common, &run.target, "rooms", users, args.rooms).await?;
     let members = open(&stage, args).await?;
     let mut report = run.report("rooms");
-    report
-        .setting("rooms", args.rooms)
-        .setting("members", args.members);
-    report
-        .setting("seconds", args.seconds)
-        .setting("text bytes", args.size);
+    report.setting("rooms", args.rooms).setting("members", args.members);
+    report.setting("seconds", args.seconds).setting("text bytes", args.size);
     if args.search {
         search(run, args, members, &mut report).await?;
     } else {
         let rate = Rate::try_out(run, args, args.rate, members).await?;
         for (kind, seen) in rate.tally.by_kind() {
-            run.tally
-                .add_many(Failure::new(kind, seen.first), seen.count);
+            run.tally.add_many(Failure::new(kind, seen.first), seen.count);
         }
         rate.tell(&mut report);
     }
@@ -62,25 +57,13 @@ async fn open(stage: &Stage, args: &RoomsArgs) -> Result<Vec<Member>> {
             let channel = stage.channel(room);
             let mut session = stage.open(number, READ_BUFFER_SMALL).await?;
             let joined = session.join(&channel).await?;
-            Ok(Member::new(
-                Listener::new(session, 1, joined.last),
-                channel,
-                room,
-                sends,
-            ))
+            Ok(Member::new(Listener::new(session, 1, joined.last), channel, room, sends))
         }
     };
-    stage
-        .for_each("members", 0..args.rooms * args.members, open)
-        .await
+    stage.for_each("members", 0..args.rooms * args.members, open).await
 }
 
-async fn search(
-    run: &Run,
-    args: &RoomsArgs,
-    mut members: Vec<Member>,
-    report: &mut Report,
-) -> Result<()> {
+async fn search(run: &Run, args: &RoomsArgs, mut members: Vec<Member>, report: &mut Report) -> Result<()> {
     let mut search = Search::from(args.rate);
     let mut best = None;
     while let Some(rate) = search.next() {
@@ -104,9 +87,7 @@ async fn search(
             break;
         }
     }
-    let (Some(best), Some(held)) = (best, search.held()) else {
-        bail!("no rate had a p99 below {P99_MS_MAX} ms")
-    };
+    let (Some(best), Some(held)) = (best, search.held()) else { bail!("no rate had a p99 below {P99_MS_MAX} ms") };
     report.figure("highest rate that held", count(u64::from(held)), "1/s");
     best.tell(report);
     Ok(())
@@ -139,19 +120,9 @@ impl Rate {
         let mut taking_part = JoinSet::new();
         for member in members {
             let room = member.room as usize;
-            let due = if member.sends {
-                receivers[room].take()
-            } else {
-                None
-            };
+            let due = if member.sends { receivers[room].take() } else { None };
             let (delivery, ack) = (delivery.recorder(), ack.recorder());
-            taking_part.spawn(member.take_part(
-                step.clone(),
-                plan.in_room[room],
-                due,
-                delivery,
-                ack,
-            ));
+            taking_part.spawn(member.take_part(step.clone(), plan.in_room[room], due, delivery, ack));
         }
         let (clock, mut late) = (step.clock, lateness.recorder());
         let pacing = tokio::task::spawn_blocking(move || {
@@ -163,15 +134,7 @@ impl Rate {
             members.extend(member?);
         }
         let (delivery, ack, pacer) = (delivery.summary(), ack.summary(), lateness.summary());
-        Ok(Self {
-            members,
-            rate,
-            delivery,
-            ack,
-            pacer,
-            servers: watch.stop(&run.tally),
-            tally: step.tally,
-        })
+        Ok(Self { members, rate, delivery, ack, pacer, servers: watch.stop(&run.tally), tally: step.tally })
     }
 
     fn held(&self) -> bool {
@@ -183,19 +146,11 @@ impl Rate {
         report.figure("deliveries", count(self.delivery.count), "");
         if !self.servers.is_empty() {
             let cpu_us = cpu_seconds(&self.servers) * 1e6;
-            report.figure(
-                "server CPU per message",
-                cpu_us / count(self.ack.count.max(1)),
-                "us",
-            );
+            report.figure("server CPU per message", cpu_us / count(self.ack.count.max(1)), "us");
         }
-        report
-            .latency("delivery", self.delivery)
-            .latency("send ack", self.ack);
+        report.latency("delivery", self.delivery).latency("send ack", self.ack);
         // How late the load tool itself was; it is a part of the other two.
-        report
-            .latency("pacer lateness", self.pacer)
-            .servers(self.servers);
+        report.latency("pacer lateness", self.pacer).servers(self.servers);
     }
 }
 
@@ -210,35 +165,22 @@ struct Plan {
 impl Plan {
     fn new(args: &RoomsArgs, rate: u32, seed: u64) -> Self {
         let messages = u64::from(rate) * u64::from(args.seconds);
-        let pick = |number| {
-            u32::try_from(mixed(seed ^ number) % u64::from(args.rooms)).expect("below a u32")
-        };
+        let pick = |number| u32::try_from(mixed(seed ^ number) % u64::from(args.rooms)).expect("below a u32");
         let rooms: Vec<u32> = (0..messages).map(pick).collect();
         let mut in_room = vec![0; args.rooms as usize];
         rooms.iter().for_each(|room| in_room[*room as usize] += 1);
-        Self {
-            rate,
-            rooms,
-            in_room,
-        }
+        Self { rate, rooms, in_room }
     }
 
     /// A queue for each room that holds all of its messages, so that the pacer never waits.
     fn queues(&self) -> (Vec<mpsc::Sender<u64>>, Vec<Option<mpsc::Receiver<u64>>>) {
         let queue = |messages: &u32| mpsc::channel((*messages).max(1) as usize);
-        self.in_room
-            .iter()
-            .map(queue)
-            .map(|(sender, receiver)| (sender, Some(receiver)))
-            .unzip()
+        self.in_room.iter().map(queue).map(|(sender, receiver)| (sender, Some(receiver))).unzip()
     }
 
     /// Hands each message out when it is due. Blocks: the runtime's timer counts in milliseconds.
     fn pace(&self, clock: Clock, queues: &[mpsc::Sender<u64>], mut late: impl FnMut(u64)) {
-        let progress = Progress::new(
-            &format!("{} messages/s", self.rate),
-            self.rooms.len() as u64,
-        );
+        let progress = Progress::new(&format!("{} messages/s", self.rate), self.rooms.len() as u64);
         for (number, room) in (0_u64..).zip(&self.rooms) {
             let due_ns = number * 1_000_000_000 / u64::from(self.rate);
             if let Some(wait_ns) = due_ns.checked_sub(clock.now_ns()) {
@@ -266,23 +208,10 @@ mod tests {
 
     #[test]
     fn a_plan_is_even_and_the_same_for_the_same_seed() {
-        let args = RoomsArgs {
-            rooms: 10,
-            members: 2,
-            rate: 1000,
-            seconds: 10,
-            search: false,
-            size: 64,
-        };
+        let args = RoomsArgs { rooms: 10, members: 2, rate: 1000, seconds: 10, search: false, size: 64 };
         let plan = Plan::new(&args, 1000, 7);
         assert_eq!(plan.rooms, Plan::new(&args, 1000, 7).rooms);
         assert_eq!(plan.in_room.iter().sum::<u32>(), 10_000);
-        assert!(
-            plan.in_room
-                .iter()
-                .all(|messages| (800..1200).contains(messages)),
-            "{:?}",
-            plan.in_room
-        );
+        assert!(plan.in_room.iter().all(|messages| (800..1200).contains(messages)), "{:?}", plan.in_room);
     }
 }

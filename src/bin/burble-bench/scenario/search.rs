@@ -16,12 +16,7 @@ pub(super) struct Search {
 impl Search {
     /// Begins at this rate.
     pub(super) fn from(rate: u32) -> Self {
-        Self {
-            next: Some(rate),
-            held: None,
-            failed: None,
-            tries: 0,
-        }
+        Self { next: Some(rate), held: None, failed: None, tries: 0 }
     }
 
     /// The rate to try, while there is one.
@@ -47,9 +42,7 @@ impl Search {
             _ if self.tries >= TRIES_MAX => None,
             (Some(held), None) => held.checked_mul(2),
             (None, Some(failed)) => Some(failed / 2).filter(|rate| *rate > 0),
-            (Some(held), Some(failed)) if failed - held > held / CLOSE_ENOUGH => {
-                Some(held.midpoint(failed))
-            }
+            (Some(held), Some(failed)) if failed - held > held / CLOSE_ENOUGH => Some(held.midpoint(failed)),
             _ => None,
         };
     }

@@ -52,20 +52,10 @@ impl Sender {
         {
             let due_ns = self.clock.now_ns();
             let text = Stamp { index, due_ns }.text(self.size);
-            let cid = self
-                .cid_prefix
-                .as_ref()
-                .map(|prefix| format!("{prefix}-{index}"));
-            let reference = self
-                .session
-                .feed_send(&self.channel, &text, cid.as_deref())
-                .await?;
+            let cid = self.cid_prefix.as_ref().map(|prefix| format!("{prefix}-{index}"));
+            let reference = self.session.feed_send(&self.channel, &text, cid.as_deref()).await?;
             outstanding.add(reference, due_ns);
         }
-        if outstanding.len() > before {
-            self.session.flush().await
-        } else {
-            Ok(())
-        }
+        if outstanding.len() > before { self.session.flush().await } else { Ok(()) }
     }
 }

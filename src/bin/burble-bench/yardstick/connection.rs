@@ -26,9 +26,7 @@ const CANNED: &str = "{\"access_token\":\"token\",\"refresh_token\":\"token\"}";
 pub(super) async fn serve(mut stream: TcpStream, rooms: Arc<Rooms>, mode: Mode) -> io::Result<()> {
     let Some(key) = request(&mut stream).await? else {
         let length = CANNED.len();
-        let answer = format!(
-            "HTTP/1.1 201 Created\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{CANNED}"
-        );
+        let answer = format!("HTTP/1.1 201 Created\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{CANNED}");
         return stream.write_all(answer.as_bytes()).await;
     };
     let accept = derive_accept_key(key.as_bytes());
@@ -37,19 +35,9 @@ pub(super) async fn serve(mut stream: TcpStream, rooms: Arc<Rooms>, mode: Mode) 
          Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: burble.v1\r\n\r\n"
     );
     stream.write_all(answer.as_bytes()).await?;
-    let member = Member {
-        outbox: Arc::default(),
-        rooms: Vec::new(),
-    };
+    let member = Member { outbox: Arc::default(), rooms: Vec::new() };
     member.outbox.push(frames::welcome());
-    Connection {
-        stream,
-        member,
-        partial: Vec::new(),
-        ready: Vec::new(),
-    }
-    .run(&rooms, mode)
-    .await
+    Connection { stream, member, partial: Vec::new(), ready: Vec::new() }.run(&rooms, mode).await
 }
 
 /// Reads a whole request; the key, if it asks for an upgrade.
@@ -65,18 +53,12 @@ async fn request(stream: &mut TcpStream) -> io::Result<Option<String>> {
         };
         let header = |name| {
             let lines = head.lines().filter_map(|line| line.split_once(": "));
-            lines
-                .into_iter()
-                .find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
+            lines.into_iter().find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
         };
         if let Some(key) = header("sec-websocket-key") {
             return Ok(Some(key.to_owned()));
         }
-        if header("content-length")
-            .and_then(|length| length.parse().ok())
-            .unwrap_or(0)
-            <= body.len()
-        {
+        if header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0) <= body.len() {
             return Ok(None);
         }
     }
@@ -200,11 +182,9 @@ impl Member {
                 self.rooms.retain(|joined| !Arc::ptr_eq(joined, &room));
                 frames::left(reference)
             }
-            Command::Send {
-                reference,
-                channel,
-                text,
-            } => frames::sent(reference, rooms.room(channel).send(channel, text)),
+            Command::Send { reference, channel, text } => {
+                frames::sent(reference, rooms.room(channel).send(channel, text))
+            }
         };
         self.outbox.push(answer);
     }

@@ -26,9 +26,7 @@ pub(super) enum Incoming<'a> {
 pub(super) fn incoming(bytes: &mut [u8]) -> (Incoming<'_>, usize) {
     let (header, length) = match *bytes {
         [_, len, ..] if len & 0x7f < 126 => (2, usize::from(len & 0x7f)),
-        [_, len, high, low, ..] if len & 0x7f == 126 => {
-            (4, usize::from(u16::from_be_bytes([high, low])))
-        }
+        [_, len, high, low, ..] if len & 0x7f == 126 => (4, usize::from(u16::from_be_bytes([high, low]))),
         [_, 255, ..] => return (Incoming::Foreign, 0),
         _ => return (Incoming::Partial, 0),
     };
@@ -56,19 +54,9 @@ pub(super) fn incoming(bytes: &mut [u8]) -> (Incoming<'_>, usize) {
 /// A command of the load tool, cut out of its text at known places.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command<'a> {
-    Join {
-        reference: &'a [u8],
-        channel: &'a [u8],
-    },
-    Leave {
-        reference: &'a [u8],
-        channel: &'a [u8],
-    },
-    Send {
-        reference: &'a [u8],
-        channel: &'a [u8],
-        text: &'a [u8],
-    },
+    Join { reference: &'a [u8], channel: &'a [u8] },
+    Leave { reference: &'a [u8], channel: &'a [u8] },
+    Send { reference: &'a [u8], channel: &'a [u8], text: &'a [u8] },
 }
 
 impl<'a> Command<'a> {
@@ -81,11 +69,7 @@ impl<'a> Command<'a> {
         match op {
             b'j' => Some(Self::Join { reference, channel }),
             b'l' => Some(Self::Leave { reference, channel }),
-            b's' => Some(Self::Send {
-                reference,
-                channel,
-                text: value(rest, TEXT_KEY)?.0,
-            }),
+            b's' => Some(Self::Send { reference, channel, text: value(rest, TEXT_KEY)?.0 }),
             _ => None,
         }
     }
@@ -107,11 +91,7 @@ pub(super) fn welcome() -> Bytes {
 
 /// The answer to `join`.
 pub(super) fn joined(reference: &[u8]) -> Bytes {
-    text(&[
-        br#"{"ev":"ok","ref":"#,
-        reference,
-        br#","first":null,"last":null}"#,
-    ])
+    text(&[br#"{"ev":"ok","ref":"#, reference, br#","first":null,"last":null}"#])
 }
 
 /// The answer to `leave`.
@@ -123,13 +103,7 @@ pub(super) fn left(reference: &[u8]) -> Bytes {
 pub(super) fn sent(reference: &[u8], seq: u64) -> Bytes {
     let mut digits = itoa::Buffer::new();
     let seq = digits.format(seq).as_bytes();
-    text(&[
-        br#"{"ev":"ok","ref":"#,
-        reference,
-        br#","id":"1-"#,
-        seq,
-        br#"","at":1763923812000}"#,
-    ])
+    text(&[br#"{"ev":"ok","ref":"#, reference, br#","id":"1-"#, seq, br#"","at":1763923812000}"#])
 }
 
 /// A message, framed once for all.
@@ -174,12 +148,7 @@ mod tests {
         let mask = [1, 2, 3, 4];
         let mut frame = vec![opcode, 0x80 | length];
         frame.extend(mask);
-        frame.extend(
-            payload
-                .iter()
-                .zip(mask.iter().cycle())
-                .map(|(byte, mask)| byte ^ mask),
-        );
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
         frame
     }
 
@@ -187,16 +156,9 @@ mod tests {
     fn a_masked_frame_is_read_when_it_is_all_there() {
         let frame = masked(0x81, b"hello");
         for cut in 0..frame.len() {
-            assert_eq!(
-                incoming(&mut frame[..cut].to_vec()),
-                (Incoming::Partial, 0),
-                "{cut} bytes"
-            );
+            assert_eq!(incoming(&mut frame[..cut].to_vec()), (Incoming::Partial, 0), "{cut} bytes");
         }
-        assert_eq!(
-            incoming(&mut frame.clone()),
-            (Incoming::Text(b"hello"), frame.len())
-        );
+        assert_eq!(incoming(&mut frame.clone()), (Incoming::Text(b"hello"), frame.len()));
         assert_eq!(incoming(&mut masked(0x88, b"")).0, Incoming::Close);
         assert_eq!(incoming(&mut masked(0x82, b"x")).0, Incoming::Foreign);
     }
@@ -205,22 +167,12 @@ mod tests {
     fn the_load_tools_commands_are_cut_in_the_right_places() {
         let (reference, channel) = (b"10000000".as_slice(), b"tea".as_slice());
         let join = wire::join(wire::REF_FIRST, "tea", None);
-        assert_eq!(
-            Command::cut(join.as_bytes()),
-            Some(Command::Join { reference, channel })
-        );
+        assert_eq!(Command::cut(join.as_bytes()), Some(Command::Join { reference, channel }));
         let leave = wire::leave(wire::REF_FIRST, "tea");
-        assert_eq!(
-            Command::cut(leave.as_bytes()),
-            Some(Command::Leave { reference, channel })
-        );
+        assert_eq!(Command::cut(leave.as_bytes()), Some(Command::Leave { reference, channel }));
         for cid in [None, Some("c1")] {
             let send = wire::send(wire::REF_FIRST, "tea", "hello", cid);
-            let expected = Command::Send {
-                reference,
-                channel,
-                text: b"hello",
-            };
+            let expected = Command::Send { reference, channel, text: b"hello" };
             assert_eq!(Command::cut(send.as_bytes()), Some(expected));
         }
         assert_eq!(Command::cut(b"{}"), None);
@@ -231,18 +183,10 @@ mod tests {
         let frame = message(b"tea", 7, b"0000000001-0000000000000002");
         let delivery = wire::Scan::default()
             .delivery(std::str::from_utf8(&frame[2..]).expect("text"))
-            .or_else(|| {
-                wire::Scan::default().delivery(std::str::from_utf8(&frame[4..]).expect("text"))
-            });
-        assert_eq!(
-            delivery.expect("a delivery").position,
-            wire::Position { epoch: 1, seq: 7 }
-        );
+            .or_else(|| wire::Scan::default().delivery(std::str::from_utf8(&frame[4..]).expect("text")));
+        assert_eq!(delivery.expect("a delivery").position, wire::Position { epoch: 1, seq: 7 });
         let ok = sent(b"10000000", 7);
         let ok: wire::Frame<'_> = serde_json::from_slice(&ok[2..]).expect("JSON");
-        assert_eq!(
-            (ok.ev, ok.reference, ok.id),
-            ("ok", Some(10_000_000), Some("1-7"))
-        );
+        assert_eq!((ok.ev, ok.reference, ok.id), ("ok", Some(10_000_000), Some("1-7")));
     }
 }

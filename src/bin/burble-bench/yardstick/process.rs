@@ -30,17 +30,8 @@ impl Yardstick {
         let stdout = child.stdout.take().expect("it was asked for");
         let mut address = String::new();
         BufReader::new(stdout).read_line(&mut address).await?;
-        let target = Target::resolve(&format!("http://{}", address.trim()))
-            .await
-            .context("the yardstick died")?;
+        let target = Target::resolve(&format!("http://{}", address.trim())).await.context("the yardstick died")?;
         let pid = child.id().context("the yardstick died")?;
-        Ok(Self {
-            target,
-            process: NamedPid {
-                name: "yardstick".to_owned(),
-                pid,
-            },
-            _child: child,
-        })
+        Ok(Self { target, process: NamedPid { name: "yardstick".to_owned(), pid }, _child: child })
     }
 }

@@ -1,0 +1,312 @@
+//! Connects, wires, gives every long-lived future a task, and stops them in order. The only file that knows all.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::auth::{Passwords, Tokens};
+use crate::broker::embedded::Embedded;
+use crate::broker::{Address, Broker, Durability, Options as LogOptions};
+use crate::chat::{Chat, Deliverer, Rules, recheck};
+use crate::config::{self, Database, Limit, Origins, Settings};
+use crate::http::{self, Api, Listener, Ops};
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+use crate::session::{self, Sessions};
+use crate::store::{Store, StoreUrl};
+use crate::telemetry::Exporter;
+
+/// The most entries of a feed; a node that is further behind reads the logs.
+const FEED_ENTRIES_MAX: u64 = 200_000;
+/// What is left for what has to be cut off when the time for stopping is over.
+const CUT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// Where it cannot start, or something that must run has ended.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (exporter, metrics) = Exporter::new(&Handle::current())?;
+    metrics.build_info.with([env!("CARGO_PKG_VERSION")]).set(1.0);
+    let mut node = Node::start(&settings, exporter, metrics).await?;
+    println!("Burble listens on http://{} (probes and metrics on http://{})", node.public, node.ops);
+    let failed = tokio::select! {
+        () = told(&mut signals) => None,
+        name = node.ended.recv() => name,
+    };
+    tokio::select! {
+        () = node.stop() => {}
+        () = told(&mut signals) => {
+            warn!("Told to stop a second time: ending at once");
+            std::process::exit(130);
+        }
+    }
+    match failed {
+        None => Ok(()),
+        Some(name) => Err(anyhow!("{name} ended, and nothing works without it")),
+    }
+}
+
+async fn told((terminate, interrupt): &mut (Signal, Signal)) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// A node and everything that runs in it.
+struct Node {
+    public: SocketAddr,
+    ops: SocketAddr,
+    settings: Settings,
+    metrics: Metrics,
+    broker: Broker,
+    store: Store,
+    /// Sessions and connections leave.
+    leave: CancellationToken,
+    /// What is still there is cut off.
+    cut: CancellationToken,
+    /// The feeds are no longer read.
+    end_feeds: CancellationToken,
+    /// The embedded Redis, last of all.
+    end_redis: CancellationToken,
+    guests: TaskTracker,
+    reader: TaskTracker,
+    redis: TaskTracker,
+    upkeep: JoinSet<()>,
+    ended: mpsc::Receiver<&'static str>,
+    told_ended: mpsc::Sender<&'static str>,
+}
+
+impl Node {
+    async fn start(settings: &Settings, exporter: Exporter, metrics: Metrics) -> anyhow::Result<Self> {
+        let public = bind(&settings.server.host, settings.server.port, "SERVER_HOST and SERVER_PORT").await?;
+        let ops = bind(&settings.ops.host, settings.ops.port, "OPS_HOST and OPS_PORT").await?;
+        let secret = config::auth_secret(settings)?;
+        let (end_redis, redis) = (CancellationToken::new(), TaskTracker::new());
+        let address = redis_address(settings, &end_redis, &redis, &metrics).await?;
+        let store = Store::connect(&store_url(settings)).await?;
+        let (broker, log) = Broker::connect(log_options(settings, address), store.installation_id(), &metrics).await?;
+        let (told_ended, ended) = mpsc::channel(1);
+        let mut node = Self {
+            public: public.local_addr()?,
+            ops: ops.local_addr()?,
+            settings: settings.clone(),
+            metrics: metrics.clone(),
+            broker: broker.clone(),
+            store: store.clone(),
+            leave: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            end_feeds: CancellationToken::new(),
+            end_redis,
+            guests: TaskTracker::new(),
+            reader: TaskTracker::new(),
+            redis,
+            upkeep: JoinSet::new(),
+            ended,
+            told_ended,
+        };
+        let chat = node.chat(&secret).await?;
+        let doubts = Arc::new(Notify::new());
+        let mut deliverer = Deliverer::new(chat.clone(), doubts.clone());
+        let read = log.reader.run(node.end_feeds.clone(), move |delivery| deliverer.deliver(delivery));
+        node.reader.spawn(read);
+        for (name, task) in log.tasks {
+            node.supervise(name, task);
+        }
+        node.supervise("recheck", recheck(chat.clone(), doubts));
+        node.supervise("metrics", exporter.clone().keep_up(CancellationToken::new()));
+        let (sessions, timers) = node.sessions(chat.clone());
+        node.supervise("timers", timers);
+        node.listen(public, ops, chat, sessions, exporter);
+        Ok(node)
+    }
+
+    async fn chat(&self, secret: &config::Secret) -> anyhow::Result<Chat> {
+        let auth = &self.settings.auth;
+        let previous = auth.secret_previous.as_ref().map(|previous| previous.expose().as_bytes());
+        let access = Duration::from_secs(auth.access_seconds);
+        let rules = Rules {
+            access,
+            refresh: Duration::from_secs(u64::from(auth.refresh_days) * 86_400),
+            retention_messages: self.settings.channel.retention_messages,
+        };
+        let chat = Chat::new(
+            self.store.clone(),
+            self.broker.clone(),
+            Hub::new(self.metrics.clone()),
+            Tokens::new(secret.expose().as_bytes(), previous, access),
+            Passwords::new(auth.password_rounds, auth.password_threads, self.settings.limit.password_queue)?,
+            rules,
+            self.metrics.clone(),
+            self.guests.clone(),
+        );
+        chat.await.map_err(|error| match error.cause() {
+            Some(cause) => anyhow!("{cause:#}"),
+            None => anyhow!(error),
+        })
+    }
+
+    fn sessions(&self, chat: Chat) -> (Sessions, impl Future<Output = ()> + Send + use<>) {
+        let Settings { session, limit, pubsub, .. } = &self.settings;
+        let options = session::Options {
+            node: self.settings.node_name.clone(),
+            ping: Duration::from_millis(session.ping_ms),
+            silence: Duration::from_millis(session.silence_ms),
+            sign_in: Duration::from_millis(session.sign_in_ms),
+            joins: limit.session_joins,
+            commands_per_second: limit.session_commands_per_second,
+            per_user: limit.sessions_per_user,
+            durability: pubsub.durability.as_str(),
+            dedupe: Duration::from_secs(pubsub.dedupe_seconds),
+            drain: Duration::from_secs(self.settings.server.drain_seconds),
+        };
+        let (leave, cut) = (self.leave.clone(), self.cut.clone());
+        Sessions::new(chat, options, self.metrics.clone(), self.guests.clone(), leave, cut)
+    }
+
+    fn listen(&mut self, public: TcpListener, ops: TcpListener, chat: Chat, sessions: Sessions, exporter: Exporter) {
+        let origins = Arc::new(self.settings.server.origins.clone());
+        let api = Api {
+            chat,
+            sessions,
+            origins: origins.clone(),
+            proxies: Arc::new(self.settings.server.trusted_proxies.clone()),
+            metrics: self.metrics.clone(),
+            stop: self.leave.clone(),
+        };
+        let public = Listener {
+            socket: public,
+            routes: http::routes(api),
+            connections: self.settings.limit.connections,
+            origins,
+            metrics: self.metrics.clone(),
+            tasks: self.guests.clone(),
+            stop: self.leave.clone(),
+        };
+        self.guests.spawn(http::serve(public));
+        let probes = Ops { broker: self.broker.clone(), store: self.store.clone(), exporter, stop: self.leave.clone() };
+        // The probes answer to the end: that they say no is what a proxy waits for.
+        let ops = Listener {
+            socket: ops,
+            routes: http::ops_routes(probes),
+            connections: Limit::new(0),
+            origins: Arc::new(Origins::default()),
+            metrics: self.metrics.clone(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        self.supervise("probes", http::serve(ops));
+    }
+
+    /// Runs a future that must not end before the node does.
+    fn supervise(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.told_ended.clone();
+        self.upkeep.spawn(async move {
+            let task = tokio_util::task::AbortOnDropHandle::new(spawn(task));
+            if let Err(panic) = task.await {
+                error!(name, %panic, "A task died");
+            }
+            let _ = ended.send(name).await;
+        });
+    }
+
+    /// Guests first, then what serves them; the log is answered before its reader goes, the embedded Redis last.
+    async fn stop(&mut self) {
+        info!("Stopping: sessions leave");
+        self.metrics.draining.set(1.0);
+        self.leave.cancel();
+        self.guests.close();
+        let drain = Duration::from_secs(self.settings.server.drain_seconds);
+        if timeout(drain, self.guests.wait()).await.is_err() {
+            warn!("Not everybody has left in time: cutting off the rest");
+            self.cut.cancel();
+            let _ = timeout(CUT_TIMEOUT, self.guests.wait()).await;
+        }
+        self.end_feeds.cancel();
+        // An entry in a feed wakes its reader.
+        let _ = timeout(CUT_TIMEOUT, self.broker.probe()).await;
+        self.reader.close();
+        let _ = timeout(CUT_TIMEOUT, self.reader.wait()).await;
+        self.upkeep.shutdown().await;
+        self.store.close().await;
+        self.end_redis.cancel();
+        self.redis.close();
+        self.redis.wait().await;
+        info!("Stopped");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "awaited, and aborted with the future that awaits it")]
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(task)
+}
+
+async fn bind(host: &str, port: u16, names: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind((host, port)).await.with_context(|| format!("cannot listen on {host}:{port}; see {names}"))
+}
+
+/// Where Redis is; starts the embedded one where none is named.
+async fn redis_address(
+    settings: &Settings,
+    end: &CancellationToken,
+    tasks: &TaskTracker,
+    metrics: &Metrics,
+) -> anyhow::Result<Address> {
+    let pubsub = &settings.pubsub;
+    if let Some((host, port)) = pubsub.servers().into_iter().next() {
+        return Ok(Address::Tcp(host, port, pubsub.server_pass.clone()));
+    }
+    let fsync = pubsub.durability == config::Durability::Fsync;
+    let embedded = Embedded::start(&settings.data_dir, fsync).await?;
+    let address = Address::Unix(embedded.socket().to_owned());
+    let metrics = metrics.clone();
+    let end = end.clone();
+    tasks.spawn(async move {
+        embedded.watch(end, || metrics.embedded_redis_restarts_total.increment(1)).await;
+    });
+    Ok(address)
+}
+
+fn store_url(settings: &Settings) -> StoreUrl {
+    match &settings.server.db {
+        Database::Sqlite(path) => StoreUrl::Sqlite(path.clone()),
+        Database::Postgres(url) => StoreUrl::Postgres(url.expose().to_owned()),
+    }
+}
+
+fn log_options(settings: &Settings, address: Address) -> LogOptions {
+    let Settings { pubsub, channel, .. } = settings;
+    let start = Uuid::now_v7().simple();
+    LogOptions {
+        address,
+        prefix: pubsub.prefix.clone(),
+        feeds: usize::from(pubsub.feeds),
+        durability: match pubsub.durability {
+            config::Durability::Memory => Durability::Memory,
+            config::Durability::Fsync => Durability::Fsync,
+            config::Durability::Replica => Durability::Replica { replicas: pubsub.replicas as usize },
+        },
+        retention_messages: channel.retention_messages,
+        retention: Duration::from_secs(u64::from(channel.retention_days) * 86_400),
+        dedupe: Duration::from_secs(pubsub.dedupe_seconds),
+        feed_window: Duration::from_secs(pubsub.feed_seconds),
+        feed_entries_max: FEED_ENTRIES_MAX,
+        append_timeout: Duration::from_millis(pubsub.append_timeout_ms),
+        page_reads: settings.limit.page_reads,
+        group: format!("{}-{start}", settings.node_name),
+    }
+}

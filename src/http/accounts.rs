@@ -1,0 +1,60 @@
+//! Accounts over HTTP.
+
+use http::StatusCode;
+use warp::reply::Response;
+
+use super::Api;
+use super::request::{Call, json, no_content};
+use crate::chat::SignIn;
+use crate::error::Result;
+use crate::protocol::http::{Credentials, Logout, Me, NewPassword, Refresh, SignedIn, decode};
+
+pub(super) async fn sign_up(api: Api, call: Call) -> Result<Response> {
+    let body = call.body()?;
+    let Credentials { name, password } = decode(&body)?;
+    Ok(signed_in(StatusCode::CREATED, api.chat.sign_up(&name, password).await?))
+}
+
+pub(super) async fn log_in(api: Api, call: Call) -> Result<Response> {
+    let address = call.address(&api.proxies);
+    let body = call.body()?;
+    let Credentials { name, password } = decode(&body)?;
+    let outcome = api.chat.log_in(&name, password).await;
+    if let Err(error) = &outcome {
+        tracing::info!(?address, code = error.code(), "A sign-in was refused");
+    }
+    Ok(signed_in(StatusCode::OK, outcome?))
+}
+
+pub(super) async fn refresh(api: Api, call: Call) -> Result<Response> {
+    let body = call.body()?;
+    let Refresh { refresh_token } = decode(&body)?;
+    Ok(signed_in(StatusCode::OK, api.chat.refresh(&refresh_token).await?))
+}
+
+pub(super) async fn log_out(api: Api, call: Call) -> Result<Response> {
+    let caller = call.caller(&api).await?;
+    let body = call.body()?;
+    let Logout { everywhere } = if body.is_empty() { Logout::default() } else { decode(&body)? };
+    api.chat.log_out(&caller, everywhere).await?;
+    Ok(no_content())
+}
+
+pub(super) async fn me(api: Api, call: Call) -> Result<Response> {
+    let caller = call.caller(&api).await?;
+    let user = api.chat.me(&caller).await?;
+    Ok(json(StatusCode::OK, &Me { user: (&user).into() }))
+}
+
+pub(super) async fn change_password(api: Api, call: Call) -> Result<Response> {
+    let caller = call.caller(&api).await?;
+    let body = call.body()?;
+    let NewPassword { current, new } = decode(&body)?;
+    api.chat.change_password(&caller, current, new).await?;
+    Ok(no_content())
+}
+
+fn signed_in(status: StatusCode, sign_in: SignIn) -> Response {
+    let SignIn { user, access_token, refresh_token, expires_at } = sign_in;
+    json(status, &SignedIn { user: (&user).into(), access_token, refresh_token, expires_at })
+}

@@ -1,0 +1,39 @@
+//! The edge: connections in, HTTP requests routed, sockets upgraded. Knows no rules of the chat.
+
+mod accounts;
+mod channels;
+mod edge;
+mod ops;
+mod request;
+mod routes;
+mod upgrade;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub use edge::{Listener, serve};
+pub use ops::{Ops, routes as ops_routes};
+pub use routes::routes;
+
+use crate::chat::Chat;
+use crate::config::{Origins, TrustedProxies};
+use crate::metrics::Metrics;
+use crate::session::Sessions;
+
+/// What the handlers of the public listener rest on; clones share it.
+#[derive(Clone)]
+pub struct Api {
+    /// The rules.
+    pub chat: Chat,
+    /// The sessions.
+    pub sessions: Sessions,
+    /// The origins of browser pages that are allowed beside the server's own.
+    pub origins: Arc<Origins>,
+    /// The proxies that are believed about the client's address.
+    pub proxies: Arc<TrustedProxies>,
+    /// The figures.
+    pub metrics: Metrics,
+    /// Cancelled when the node is leaving.
+    pub stop: CancellationToken,
+}
