@@ -14,7 +14,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The text is no JSON, or holds a lone surrogate.
-    #[error("this is no JSON: {0}")]
+    #[error("this is no good JSON: {0}")]
     BadJson(String),
     /// JSON of the wrong shape, or a value that is not accepted; says what is.
     #[error("{0}")]

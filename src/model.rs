@@ -360,7 +360,8 @@ impl MessageData {
     /// # Errors
     /// `bad_json` for a lone surrogate or too deep a nesting, `bad_request` for what is no object, `too_large`.
     pub fn parse(json: &str) -> Result<Self, Error> {
-        let value: serde_json::Value = serde_json::from_str(json).map_err(|e| Error::BadJson(format!("data: {e}")))?;
+        let value: serde_json::Value = serde_json::from_str(json)
+            .map_err(|_| Error::BadJson("data holds half of a surrogate pair, or is nested too deeply".into()))?;
         if !value.is_object() {
             return Err(Error::BadRequest("data is a JSON object".into()));
         }

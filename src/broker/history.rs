@@ -64,7 +64,7 @@ impl Broker {
     /// The entries after a position, whatever epoch they are of, and what there is of the position itself.
     pub async fn page_after(&self, channel: ChannelId, position: Position) -> Result<Page> {
         let part = Part {
-            low: format!("({position}"),
+            low: behind(position),
             high: "+".into(),
             count: PAGE_ENTRIES,
             descending: false,
@@ -77,8 +77,8 @@ impl Broker {
     pub async fn history(&self, channel: ChannelId, anchor: Anchor, limit: PageLimit) -> Result<(Page, bool)> {
         match anchor {
             Anchor::Latest => self.side(channel, "-".into(), "+".into(), limit.get(), true).await,
-            Anchor::Before(position) => self.side(channel, "-".into(), format!("({position}"), limit.get(), true).await,
-            Anchor::After(position) => self.side(channel, format!("({position}"), "+".into(), limit.get(), false).await,
+            Anchor::Before(position) => self.side(channel, "-".into(), below(position), limit.get(), true).await,
+            Anchor::After(position) => self.side(channel, behind(position), "+".into(), limit.get(), false).await,
             Anchor::Around(position) => self.around(channel, position, limit.get()).await,
         }
     }
@@ -105,7 +105,7 @@ impl Broker {
     /// The position in the middle, where both sides have enough; what one side lacks the other may fill.
     async fn around(&self, channel: ChannelId, position: Position, limit: usize) -> Result<(Page, bool)> {
         let (older, newer) = tokio::try_join!(
-            self.side(channel, "-".into(), format!("({position}"), limit, true),
+            self.side(channel, "-".into(), below(position), limit, true),
             self.side(channel, position.to_string(), "+".into(), limit, false),
         )?;
         let ((mut page, more_before), (newer, more_after)) = (older, newer);
@@ -130,20 +130,35 @@ impl Broker {
 }
 
 impl Reader {
+    /// Reading changes nothing, so a connection that breaks under it is no reason to give up before the deadline.
     async fn read(&self, broker: &Broker, channel: ChannelId, part: &Part, deadline: Instant) -> Result<(u64, Page)> {
         let unavailable = |why: String| Error::Unavailable(anyhow::anyhow!(why));
-        let open = self.link.open(deadline).await.ok_or_else(|| unavailable("Redis cannot be reached".into()))?;
         let keys = &broker.shared.keys;
         let mut call = broker.shared.read_script.prepare_invoke();
         call.key(keys.log(channel)).key(keys.state(keys.feed_of(channel)));
         call.arg(&part.low).arg(&part.high).arg(part.count).arg(u8::from(part.descending));
         call.arg(part.at.map_or_else(String::new, |position| position.to_string()));
-        let reply: Result<Value, _> = call.invoke_async(&mut open.connection.clone()).await;
-        reply.and_then(|reply| parse(&reply)).map_err(|error| {
-            self.link.failed(&open, &error);
-            unavailable(error.to_string())
-        })
+        loop {
+            let open = self.link.open(deadline).await.ok_or_else(|| unavailable("Redis cannot be reached".into()))?;
+            let reply: Result<Value, _> = call.invoke_async(&mut open.connection.clone()).await;
+            match reply.and_then(|reply| parse(&reply)) {
+                Ok(page) => return Ok(page),
+                Err(error) if self.link.failed(&open, &error) && Instant::now() < deadline => {}
+                Err(error) => return Err(unavailable(error.to_string())),
+            }
+        }
     }
+}
+
+/// The lowest id behind a position. Redis refuses an open end where there is nothing behind it.
+fn behind(position: Position) -> String {
+    const LAST: Position = Position { epoch: u64::MAX, seq: u64::MAX };
+    if position == LAST { LAST.to_string() } else { format!("({position}") }
+}
+
+/// The highest id below a position; of the very first one, which no entry has, the id itself.
+fn below(position: Position) -> String {
+    if position == Position::BEGINNING { position.to_string() } else { format!("({position}") }
 }
 
 fn parse(reply: &Value) -> Result<(u64, Page), redis::RedisError> {

@@ -69,7 +69,10 @@ impl Link {
     /// The connection, waiting for it until the deadline; `None` where there is none by then.
     pub(super) async fn open(&self, deadline: Instant) -> Option<Open> {
         let mut open = self.open.clone();
-        let found = timeout_at(deadline, open.wait_for(Option::is_some)).await.ok()?.ok()?;
+        let sound = |open: &Option<Open>| {
+            open.as_ref().is_some_and(|open| open.number > self.broken.number.load(Ordering::Acquire))
+        };
+        let found = timeout_at(deadline, open.wait_for(sound)).await.ok()?.ok()?;
         found.clone()
     }
 
@@ -78,13 +81,15 @@ impl Link {
         self.open.borrow().is_some()
     }
 
-    /// Tells of a failure; has the connection replaced where the failure says that it is broken, or leads to a server
-    /// that must not be written to.
-    pub(super) fn failed(&self, open: &Open, error: &RedisError) {
-        if error.is_io_error() || error.is_unrecoverable_error() || error.code() == Some("READONLY") {
+    /// Tells of a failure; has the connection replaced, and says so, where the failure means that it is broken, or leads
+    /// to a server that must not be written to.
+    pub(super) fn failed(&self, open: &Open, error: &RedisError) -> bool {
+        let broken = error.is_io_error() || error.is_unrecoverable_error() || error.code() == Some("READONLY");
+        if broken {
             self.broken.number.fetch_max(open.number, Ordering::AcqRel);
             self.broken.notify.notify_one();
         }
+        broken
     }
 }
 

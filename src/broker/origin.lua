@@ -3,7 +3,7 @@
 --
 -- KEYS  state
 -- ARGV  the primary's replication id, 1 where a restart loses nothing
--- Reply 1 where the floor was raised, else 0
+-- Reply 1 where the floor of a feed that was in use was raised, else 0
 
 local saved = redis.call('HMGET', KEYS[1], 'replid', 'floor')
 if saved[1] == ARGV[1] then return 0 end
@@ -11,4 +11,4 @@ local floor = tonumber(saved[2] or '') or 0
 local keep = floor > 0 and ARGV[2] == '1'
 if not keep then floor = math.max(tonumber(redis.call('TIME')[1]) + 1, floor + 1) end
 redis.call('HSET', KEYS[1], 'replid', ARGV[1], 'floor', floor)
-return keep and 0 or 1
+return saved[1] and not keep and 1 or 0

@@ -135,16 +135,14 @@ pub(super) fn origin(
             let info: String = redis::cmd("INFO").arg("replication").query_async(&mut connection).await?;
             let primary = info.lines().find_map(|line| line.strip_prefix("master_replid:")).unwrap_or_default().trim();
             let script = Script::new(include_str!("origin.lua"));
+            let mut raised = 0;
             for state in states {
                 let mut call = script.key(state);
-                let raised: u8 =
-                    call.arg(primary).arg(u8::from(survives_restart)).invoke_async(&mut connection).await?;
-                if raised == 1 {
-                    warn!(
-                        primary,
-                        "Another primary, or a restart that may have lost entries: logs go on in a new epoch"
-                    );
-                }
+                let call = call.arg(primary).arg(u8::from(survives_restart));
+                raised += call.invoke_async::<usize>(&mut connection).await?;
+            }
+            if raised > 0 {
+                warn!(primary, feeds = raised, "Another primary, or a restart that may have lost entries: a new epoch");
             }
             Ok(())
         })

@@ -167,8 +167,13 @@ impl Chat {
         if user.is_none_or(|user| user.name != claims.name) {
             return Err(Error::Unauthenticated);
         }
-        if claims.generation > 0 && !shared.caches.is_used(claims.sign_in, claims.generation) {
-            shared.store.sign_ins().confirm(claims.sign_in, claims.generation).await?;
+        if !shared.caches.is_used(claims.sign_in, claims.generation) {
+            if !shared.store.sign_ins().is_active(claims.sign_in, clock::now_ms()).await? {
+                return Err(Error::Unauthenticated);
+            }
+            if claims.generation > 0 {
+                shared.store.sign_ins().confirm(claims.sign_in, claims.generation).await?;
+            }
             shared.caches.set_used(claims.sign_in, claims.generation);
         }
         Ok(Caller { user: claims.user, name: claims.name, sign_in: claims.sign_in, expires_at: claims.expires_at })
@@ -188,6 +193,10 @@ impl Chat {
     }
 
     fn signed_in(&self, user: User, sign_in: SignInId, generation: u32, secret: RefreshSecret) -> Result<SignIn> {
+        if generation == 0 {
+            // The first pair counts as used: nothing came before it.
+            self.shared.caches.set_used(sign_in, generation);
+        }
         let (access_token, expires_at) = self.shared.tokens.issue(&user, sign_in, generation, clock::now_ms())?;
         Ok(SignIn { user, access_token, refresh_token: secret.into_token(sign_in, generation), expires_at })
     }

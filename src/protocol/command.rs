@@ -102,12 +102,17 @@ pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T> {
     }
     match serde_json::from_str::<serde::de::IgnoredAny>(json) {
         Ok(_) => Err(Error::BadRequest("a JSON object is expected".into())),
-        Err(e) => Err(Error::BadJson(e.to_string())),
+        Err(e) => Err(shape_error(&e)),
     }
 }
 
 fn shape_error(error: &serde_json::Error) -> Error {
-    if error.is_data() { Error::BadRequest(error.to_string()) } else { Error::BadJson(error.to_string()) }
+    let place = format!("line {}, column {}", error.line(), error.column());
+    if error.is_data() {
+        Error::BadRequest(format!("a field is missing, given twice, or not of its type: {place}"))
+    } else {
+        Error::BadJson(place)
+    }
 }
 
 /// Every field of every command, unparsed: which of them count, and as what, the `op` says.
@@ -214,7 +219,7 @@ fn string(field: &str, raw: &RawValue) -> Result<String> {
         return Err(Error::BadRequest(format!("{field} is a string")));
     }
     // The grammar was checked with the frame; what is left to fail is a lone surrogate.
-    serde_json::from_str(raw.get()).map_err(|e| Error::BadJson(format!("{field}: {e}")))
+    serde_json::from_str(raw.get()).map_err(|_| Error::BadJson(format!("{field} holds half of a surrogate pair")))
 }
 
 fn optional(field: &str, raw: Option<&RawValue>) -> Result<Option<String>> {

@@ -6,12 +6,39 @@ use super::command::object;
 use crate::error::{Error, Result};
 use crate::model::{Channel, ChannelKind, ChannelName, Ends, Member, Role, TimeMs, Topic, User, UserName};
 
+/// The body of a request.
+pub trait Body<'a>: Deserialize<'a> {
+    /// What it looks like, for whoever sent something else.
+    const SHAPE: &'static str;
+}
+
 /// Reads a request's body.
 ///
 /// # Errors
-/// `bad_json` for what is no JSON or not UTF-8, `bad_request` for the wrong shape.
-pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T> {
-    object(text(body)?)
+/// `bad_json` for what is no JSON or not UTF-8, `bad_request` for the wrong shape: says which is accepted.
+pub fn decode<'a, T: Body<'a>>(body: &'a [u8]) -> Result<T> {
+    object(text(body)?).map_err(|error| match error {
+        Error::BadRequest(_) => Error::BadRequest(format!("the body is {}", T::SHAPE)),
+        other => other,
+    })
+}
+
+macro_rules! body {
+    ($($name:ident: $shape:literal;)*) => {
+        $(impl Body<'_> for $name {
+            const SHAPE: &'static str = $shape;
+        })*
+    };
+}
+
+body! {
+    Credentials: r#"{"name": text, "password": text}"#;
+    Refresh: r#"{"refresh_token": text}"#;
+    Logout: r#"empty, or {"everywhere": true or false}"#;
+    NewPassword: r#"{"current": text, "new": text}"#;
+    NewChannel: r#"{"name": text, "kind": "public" or "private", "topic": text or left out}"#;
+    ChannelChange: r#"{"topic": text}"#;
+    MemberChange: r#"{"role": "owner", "moderator" or "member"}"#;
 }
 
 /// A body as text.

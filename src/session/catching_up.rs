@@ -193,7 +193,7 @@ impl Session {
         } else {
             self.behind.push_back(id);
         }
-        self.tell_caught_up(id, complete).await?;
+        self.tell_caught_up(id, false).await?;
         self.pump(id).await
     }
 
@@ -253,7 +253,7 @@ impl Session {
     async fn tell_caught_up(&mut self, id: u32, at_head: bool) -> Result<(), End> {
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return Ok(()) };
         let Some(owed) = subscription.owed else { return Ok(()) };
-        if !at_head && (subscription.cursor < owed || subscription.in_log) {
+        if !at_head && subscription.cursor < owed {
             return Ok(());
         }
         subscription.owed = None;

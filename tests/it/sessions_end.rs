@@ -101,7 +101,9 @@ async fn who_says_goodbye_is_gone_from_the_count() {
     let server = TestServer::start().await;
     let session = server.session("ann").await;
     let open = |metrics: &str| {
-        metrics.lines().any(|line| line.split(['{', ' ']).next() == Some("burble_sessions") && line.ends_with(" 1"))
+        metrics
+            .lines()
+            .any(|line| line.split(['{', ' ']).next() == Some("burble_sessions_open") && line.ends_with(" 1"))
     };
     eventually("a session is counted", async || open(&server.metrics().await).then_some(())).await;
     within(LONG_PATIENCE, "the goodbye is returned", session.close()).await;
