@@ -67,7 +67,8 @@ fn redis_and_sql_are_spoken_in_one_room_each() {
             for (crates, folders) in LANGUAGES {
                 let allowed = folders.iter().any(|folder| path.starts_with(&format!("{folder}/")));
                 let spoken = crates.iter().filter(|name| !allowed && names_crate(text, name));
-                problems.extend(spoken.map(|name| format!("{path}:{line}: {name} belongs into {}", folders.join(", "))));
+                problems
+                    .extend(spoken.map(|name| format!("{path}:{line}: {name} belongs into {}", folders.join(", "))));
             }
         }
     }
@@ -92,7 +93,8 @@ fn the_table_of_metrics_in_the_operations_guide_is_the_one_of_the_code() {
 
 #[test]
 fn imports_are_found_in_every_form() {
-    let code = "use crate::model::Ends;\nuse crate::{\n    error::{Error, Result},\n    hub,\n};\nlet x: crate::chat::Chat;";
+    let code =
+        "use crate::model::Ends;\nuse crate::{\n    error::{Error, Result},\n    hub,\n};\nlet x: crate::chat::Chat;";
     let found = |line, name: &str| (line, name.to_owned());
     assert_eq!(imports(code), [found(1, "model"), found(2, "error"), found(2, "hub"), found(6, "chat")]);
     assert!(names_crate("use redis::Value;", "redis") && names_crate("use redis as r;", "redis"));
