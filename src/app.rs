@@ -149,7 +149,12 @@ impl Node {
             self.broker.clone(),
             Hub::new(self.metrics.clone()),
             Tokens::new(secret.expose().as_bytes(), previous, access),
-            Passwords::new(auth.password_rounds, auth.password_threads, self.settings.limit.password_queue)?,
+            Passwords::new(
+                auth.password_rounds,
+                auth.password_threads,
+                self.settings.limit.password_queue,
+                self.metrics.clone(),
+            )?,
             rules,
             self.metrics.clone(),
             self.guests.clone(),
@@ -237,8 +242,7 @@ impl Node {
             let _ = timeout(CUT_TIMEOUT, self.guests.wait()).await;
         }
         self.end_feeds.cancel();
-        // An entry in a feed wakes its reader.
-        let _ = timeout(CUT_TIMEOUT, self.broker.probe()).await;
+        self.broker.wake_reader();
         self.reader.close();
         let _ = timeout(CUT_TIMEOUT, self.reader.wait()).await;
         self.upkeep.shutdown().await;

@@ -292,11 +292,11 @@ metrics! {
     /// Connections, sessions, joins and commands that were turned away.
     refused_total: Family<Counter, 1>, &[], ["reason" => &["origin", "connections", "sessions", "joins", "rate"]];
 
-    /// One call of the append script, with the wait for the durability that is set.
+    /// From queueing a message or notice to its answer, at the durability that is set.
     append_seconds: Histogram, FAST_SECONDS, [];
-    /// Messages that one call of the append script carried.
+    /// Messages and notices that one call of the append script carried.
     append_batch_messages: Histogram, BATCH, [];
-    /// Calls of the append script that failed.
+    /// Messages and notices that were not acknowledged.
     append_failures_total: Family<Counter, 1>, &[], ["kind" => &["unavailable", "outcome_unknown"]];
     /// Messages that this node put into the log.
     messages_appended_total: Counter, &[], [];
@@ -316,7 +316,7 @@ metrics! {
     feed_entries_total: Counter, &[], [];
     /// Connections to the feeds that were made anew.
     feed_reconnects_total: Counter, &[], [];
-    /// Holes in a channel that were filled from its log.
+    /// Missed parts of a feed, after which all that they concern was read anew.
     feed_refills_total: Counter, &[], [];
 
     /// Joins that replayed what was missed: from the ring in memory or from the log.

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use metrics::Gauge;
 use pbkdf2::phc::PasswordHash;
 use pbkdf2::{Algorithm, Params, PasswordHasher, PasswordVerifier, Pbkdf2};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 
 /// The shortest password that may be chosen, in characters.
 pub const PASSWORD_CHARS_MIN: usize = 8;
@@ -64,7 +67,7 @@ pub enum Verdict {
 }
 
 /// Hashes and verifies, with at most so many at a time and so many waiting. Clones share the threads.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Passwords {
     scheme: Pbkdf2,
     rounds: u32,
@@ -72,6 +75,23 @@ pub struct Passwords {
     dummy: Arc<str>,
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+/// One that waits for a thread; counted until it is dropped.
+struct Waiting<'a>(&'a Gauge);
+
+impl<'a> Waiting<'a> {
+    fn new(queue: &'a Gauge) -> Self {
+        queue.increment(1.0);
+        Self(queue)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 impl Passwords {
@@ -79,7 +99,7 @@ impl Passwords {
     ///
     /// # Errors
     /// For fewer than 1,000 rounds.
-    pub fn new(rounds: u32, threads: usize, waiting_max: usize) -> anyhow::Result<Self> {
+    pub fn new(rounds: u32, threads: usize, waiting_max: usize, metrics: Metrics) -> anyhow::Result<Self> {
         let params = Params::new(rounds).map_err(|_| anyhow!("{rounds} rounds are too few; the least is 1000"))?;
         let threads = threads.max(1);
         Ok(Self {
@@ -88,6 +108,7 @@ impl Passwords {
             dummy: dummy(params)?.into(),
             running: Arc::new(Semaphore::new(threads)),
             admitted: Arc::new(Semaphore::new(threads.saturating_add(waiting_max).min(Semaphore::MAX_PERMITS))),
+            metrics,
         })
     }
 
@@ -117,11 +138,17 @@ impl Passwords {
 
     async fn on_a_thread<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| Error::RateLimited(RETRY_AFTER))?;
+        let waiting = Waiting::new(&self.metrics.password_queue);
         let running = self.running.clone().acquire_owned().await.expect("the semaphore is never closed");
+        drop(waiting);
+        let seconds = self.metrics.password_seconds.clone();
         // The permits go with the work: it runs to its end even if nobody waits for it any more.
         let done = spawn_blocking(move || {
             let _permits = (admitted, running);
-            work()
+            let began = Instant::now();
+            let done = work();
+            seconds.record(began.elapsed());
+            done
         });
         done.await.map_err(|e| Error::Internal(e.into()))?
     }
@@ -168,7 +195,7 @@ mod tests {
     }
 
     fn passwords() -> Passwords {
-        Passwords::new(ROUNDS, 1, 8).unwrap()
+        Passwords::new(ROUNDS, 1, 8, Metrics::unobserved()).unwrap()
     }
 
     #[test]
@@ -199,7 +226,7 @@ mod tests {
     #[tokio::test]
     async fn a_weaker_hash_is_due_to_be_replaced() {
         let weak = passwords().hash(password("correct horse")).await.unwrap();
-        let strong = Passwords::new(2 * ROUNDS, 1, 8).unwrap();
+        let strong = Passwords::new(2 * ROUNDS, 1, 8, Metrics::unobserved()).unwrap();
         let verdict = strong.verify(password("correct horse"), Some(&weak)).await.unwrap();
         let Verdict::Match { rehash: Some(rehash) } = verdict else { panic!("{verdict:?}") };
         for (verifier, hash) in [(&strong, &rehash), (&passwords(), &rehash)] {
@@ -221,7 +248,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_when_too_many_wait_is_told_to_come_again() {
-        let passwords = Passwords::new(ROUNDS, 1, 1).unwrap();
+        let passwords = Passwords::new(ROUNDS, 1, 1, Metrics::unobserved()).unwrap();
         let busy = passwords.running.clone().acquire_owned().await.unwrap();
         let running = passwords.admitted.clone().try_acquire_owned().unwrap();
         let waiting = passwords.hash(password("correct horse"));

@@ -8,7 +8,7 @@
 -- Kinds m a message; n a notice; r a notice with the log's head; d delete the log, with a notice
 -- Reply the feed's sequence number, then for each item: status, id, at
 --       1 written, 2 written before under this cid, 3 the cid belongs to another content, 4 the log is gone,
---       5 announced, 6 deleted (id: the log's last)
+--       5 announced, 6 deleted (id: the log's last), 7 failed, perhaps half way
 
 local FIXED, FIELDS = 6, 7
 local feed, state = KEYS[1], KEYS[2]
@@ -107,7 +107,7 @@ local function message(log, once, channel, payload, channel_floor, seen, digest,
   answer(1, id, now)
 end
 
-for i = 0, (#ARGV - FIXED) / FIELDS - 1 do
+local function carry_out(i)
   local a, log, once = FIXED + i * FIELDS, KEYS[3 + i * 2], KEYS[4 + i * 2]
   local kind, channel, payload = ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
   if kind == 'm' then
@@ -121,6 +121,16 @@ for i = 0, (#ARGV - FIXED) / FIELDS - 1 do
   else
     publish(kind, channel, kind == 'r' and last_id(log) or '', payload)
     answer(5, seq, now)
+  end
+end
+
+-- What fails on its own account must not take along what was written before it. The first failure of all is Redis
+-- refusing to write: that is the answer to the whole batch.
+for i = 0, (#ARGV - FIXED) / FIELDS - 1 do
+  local done, why = pcall(carry_out, i)
+  if not done then
+    if i == 0 then error(why) end
+    answer(7, '', now)
   end
 end
 

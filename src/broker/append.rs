@@ -80,6 +80,8 @@ pub enum Appended {
     Gone,
     /// In the feed, at this number.
     Announced(u64),
+    /// Something went wrong; it may or may not have been written.
+    Failed,
     /// The log is gone; this was its last position, and the notice has this number in the feed.
     Deleted(Option<Position>, u64),
 }
@@ -201,13 +203,8 @@ impl Writer {
             Ok(answers) => self.answer(batch, answers),
             Err(error) => {
                 self.link.failed(&open, &error);
-                let outcome = if error.is_io_error() || error.kind() == redis::ErrorKind::UnexpectedReturnType {
-                    self.metrics.append_failures_total.with(["outcome_unknown"]).increment(batch.len() as u64);
-                    |why| Error::OutcomeUnknown(why)
-                } else {
-                    // Redis refused the script before it wrote anything.
-                    |why| Error::Unavailable(why)
-                };
+                let outcome: fn(anyhow::Error) -> Error =
+                    if is_refusal(&error) { Error::Unavailable } else { Error::OutcomeUnknown };
                 self.refuse(batch.drain(..), outcome, &error.to_string());
             }
         }
@@ -271,7 +268,10 @@ impl Writer {
             } else if let Appended::Duplicate(..) = answer {
                 self.metrics.messages_duplicate_total.increment(1);
             }
-            let _ = queued.answer.send(Ok(answer));
+            let _ = queued.answer.send(match answer {
+                Appended::Failed => Err(Error::OutcomeUnknown(anyhow::anyhow!("a part of the script failed"))),
+                answer => Ok(answer),
+            });
         }
     }
 
@@ -286,12 +286,16 @@ impl Writer {
     fn refuse(&self, batch: impl Iterator<Item = Queued>, error: impl Fn(anyhow::Error) -> Error, why: &str) {
         for queued in batch {
             let error = error(anyhow::anyhow!("{why}"));
-            if let Error::Unavailable(_) = error {
-                self.metrics.append_failures_total.with(["unavailable"]).increment(1);
-            }
+            self.metrics.append_failures_total.with([error.code()]).increment(1);
             let _ = queued.answer.send(Err(error));
         }
     }
+}
+
+/// Whether Redis says by the error's code that it would not write at all.
+fn is_refusal(error: &RedisError) -> bool {
+    let codes = ["LOADING", "READONLY", "MISCONF", "OOM", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "NOAUTH"];
+    error.code().is_some_and(|code| codes.contains(&code))
 }
 
 fn parse(batch: &[Queued], reply: &Value) -> Result<Vec<Appended>, RedisError> {
@@ -313,6 +317,7 @@ fn parse(batch: &[Queued], reply: &Value) -> Result<Vec<Appended>, RedisError> {
                 4 => Appended::Gone,
                 5 => Appended::Announced(value::number(&answer[1])?),
                 6 => Appended::Deleted(value::position(&answer[1])?, value::number(&answer[2])?),
+                7 => Appended::Failed,
                 _ => return Err(value::unexpected("a known status")),
             })
         })

@@ -43,6 +43,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at what has no event: a socket that appears, a lock that another process gives back.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long a lock on the data may still be held by one who is letting go of it.
+const LET_GO: Duration = Duration::from_millis(500);
 /// Between two lines about the loading of a large log.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// The wait before a restart, doubled each time up to the most, and begun anew after a run that lasted.
@@ -85,7 +87,7 @@ impl Embedded {
         let data_dir = std::path::absolute(data_dir)?;
         let folder = data_dir.join("redis");
         private_folder(&data_dir, &folder)?;
-        let data_lock = lock_data(&data_dir)?;
+        let data_lock = lock_data(&data_dir).await?;
         let socket = socket_path(&folder)?;
         let lock = open_lock(&folder.join("lock"))?;
         let launch = Launch { program, folder, socket, fsync, lock };
@@ -227,26 +229,15 @@ impl Launch {
         }
         info!("A redis-server of an earlier run is still there; it is stopped first");
         self.request_shutdown().await;
-        if self.locked_within(patience).await? {
+        if locked_within(&self.lock, patience).await? {
             return Ok(());
         }
         warn!("The redis-server of an earlier run does not stop; it is killed");
         self.kill_listener().await;
         let folder = self.folder.display();
-        let gone = self.locked_within(STOP_TIMEOUT).await?;
+        let gone = locked_within(&self.lock, STOP_TIMEOUT).await?;
         ensure!(gone, "a redis-server still uses {folder} and does not end; stop it by hand");
         Ok(())
-    }
-
-    async fn locked_within(&self, patience: Duration) -> io::Result<bool> {
-        let deadline = Instant::now() + patience;
-        while Instant::now() < deadline {
-            if try_lock(&self.lock)? {
-                return Ok(true);
-            }
-            sleep(LOOK_AGAIN).await;
-        }
-        Ok(false)
     }
 
     /// The kernel knows who listens on the socket, so that no number in a file needs to be believed.
@@ -326,16 +317,32 @@ fn private_folder(data_dir: &Path, folder: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("the data folder {} cannot be used", data_dir.display()))
 }
 
-fn lock_data(data_dir: &Path) -> anyhow::Result<File> {
+/// Waits a moment where it is taken: a Burble that is just ending, or a program that it is just starting, lets go of it
+/// at once.
+async fn lock_data(data_dir: &Path) -> anyhow::Result<File> {
     let lock = open_lock(&data_dir.join("lock"))?;
     let folder = data_dir.display();
-    ensure!(try_lock(&lock)?, "another Burble uses the data folder {folder}; stop it, or set another DATA_DIR");
+    ensure!(
+        locked_within(&lock, LET_GO).await?,
+        "another Burble uses the data folder {folder}; stop it, or set another DATA_DIR"
+    );
     Ok(lock)
 }
 
 fn open_lock(path: &Path) -> anyhow::Result<File> {
     let file = File::options().create(true).truncate(false).write(true).read(true).open(path);
     file.with_context(|| format!("{} cannot be opened", path.display()))
+}
+
+async fn locked_within(file: &File, patience: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        if try_lock(file)? {
+            return Ok(true);
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+    Ok(false)
 }
 
 fn try_lock(file: &File) -> io::Result<bool> {

@@ -69,10 +69,6 @@ impl Progress {
     fn set(&self, feed: Feed, seq: u64) {
         self.handled[feed.0].send_replace(seq);
     }
-
-    fn get(&self, feed: Feed) -> u64 {
-        *self.handled[feed.0].borrow()
-    }
 }
 
 /// Reads all feeds in one task, on a connection of its own.
@@ -82,8 +78,8 @@ pub struct FeedReader {
     pub(super) group: String,
     pub(super) progress: Progress,
     pub(super) metrics: Metrics,
-    /// The last entry handed over of each feed.
-    pub(super) last: Vec<Position>,
+    /// The last entry handed over of each feed: its id, and its number.
+    pub(super) last: Vec<(Position, u64)>,
 }
 
 impl FeedReader {
@@ -106,6 +102,8 @@ impl FeedReader {
                 Err(error) => warn!(%error, "Reading the feeds failed; going back and on"),
             }
             known = false;
+            // Until it is known again what this Redis holds, nobody is told that the node has come far enough.
+            self.keys.feeds().for_each(|feed| self.progress.set(feed, 0));
             self.metrics.feed_reconnects_total.increment(1);
             pause = if began.elapsed() > PAUSE_MAX { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
             sleep(pause).await;
@@ -146,15 +144,14 @@ impl FeedReader {
     }
 
     fn hand_over(&mut self, feed: Feed, entries: Vec<FeedEntry>, deliver: &mut impl FnMut(Delivery)) {
-        let mut handled = self.progress.get(feed);
+        let (mut last, mut handled) = self.last[feed.0];
         self.metrics.feed_entries_total.increment(entries.len() as u64);
         for entry in entries {
             if entry.seq != handled + 1 {
                 warn!(feed = feed.0, expected = handled + 1, found = entry.seq, "A part of the feed was missed");
                 deliver(Delivery::Missed(feed));
             }
-            handled = entry.seq;
-            self.last[feed.0] = entry.id;
+            (last, handled) = (entry.id, entry.seq);
             self.metrics.feed_lag_seconds.set((clock::now_ms() - entry.at).max(0) as f64 / 1_000.0);
             if let Some(event) = entry.event {
                 deliver(Delivery::Event(event, entry.at));
@@ -162,6 +159,7 @@ impl FeedReader {
         }
         deliver(Delivery::BatchEnd);
         // Only now: who waits for this number finds everything up to it carried out.
+        self.last[feed.0] = (last, handled);
         self.progress.set(feed, handled);
     }
 
@@ -173,7 +171,7 @@ impl FeedReader {
         deliver: &mut impl FnMut(Delivery),
     ) -> RedisResult<()> {
         let key = self.keys.feed(feed);
-        let last = self.last[feed.0];
+        let (last, handled) = self.last[feed.0];
         let newest = newest(connection, &key).await?;
         if newest.is_none_or(|newest| newest < last) {
             // This Redis has lost what was handed over already.
@@ -185,10 +183,12 @@ impl FeedReader {
         let set = redis::cmd("XGROUP").arg("SETID").arg(&key).arg(&self.group).arg(last.to_string()).to_owned();
         match set.query_async::<()>(connection).await {
             Err(error) if error.code() == Some("NOGROUP") => {
-                create(connection, &key, &self.group, &last.to_string()).await
+                create(connection, &key, &self.group, &last.to_string()).await?;
             }
-            other => other,
+            other => other?,
         }
+        self.progress.set(feed, handled);
+        Ok(())
     }
 
     async fn start_at_end(&mut self, connection: &mut MultiplexedConnection, feed: Feed) -> RedisResult<()> {
@@ -215,11 +215,13 @@ impl FeedReader {
             .arg(1)
             .query_async(connection)
             .await?;
-        self.last[feed.0] = match newest.first() {
+        let last = match newest.first() {
             Some(entry) => FeedEntry::parse(entry)?.id,
             None => Position::BEGINNING,
         };
-        self.progress.set(feed, seq.unwrap_or(0));
+        let handled = seq.unwrap_or(0);
+        self.last[feed.0] = (last, handled);
+        self.progress.set(feed, handled);
         Ok(())
     }
 

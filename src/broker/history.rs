@@ -1,7 +1,7 @@
 //! Reading the log: its ends, pages of it, and what became of a position.
 
 use redis::{Script, Value};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::link::Link;
 use super::{Broker, Options, value};
@@ -121,8 +121,9 @@ impl Broker {
     /// Reads, and waits until this node has handled what its feed held at that moment: so nobody is given what was
     /// logged after a removal that the node has not heard of yet.
     async fn read(&self, channel: ChannelId, part: &Part) -> Result<Page> {
-        let _permit = self.shared.page_reads.acquire().await.expect("the semaphore is never closed");
         let deadline = Instant::now() + self.shared.reader.options.append_timeout;
+        let permit = timeout_at(deadline, self.shared.page_reads.acquire()).await;
+        let _permit = permit.map_err(|_| Error::Unavailable(anyhow::anyhow!("too many reads are under way")))?;
         let (seq, page) = self.shared.reader.read(self, channel, part, deadline).await?;
         self.shared.progress.reached(self.shared.keys.feed_of(channel), seq, deadline).await?;
         Ok(page)

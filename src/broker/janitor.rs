@@ -49,7 +49,9 @@ pub(super) async fn canary(broker: Broker) {
     let mut ticks = interval(CANARY);
     loop {
         ticks.tick().await;
-        if let Err(error) = broker.probe().await {
+        let probed = broker.probe().await;
+        broker.shared.metrics.redis_up.set(f64::from(u8::from(probed.is_ok())));
+        if let Err(error) = probed {
             warn!(cause = error.cause().map(|cause| format!("{cause:#}")), "A feed does not flow");
         }
     }

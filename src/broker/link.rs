@@ -76,11 +76,6 @@ impl Link {
         found.clone()
     }
 
-    /// Whether there is a connection that nobody found broken.
-    pub(super) fn is_open(&self) -> bool {
-        self.open.borrow().is_some()
-    }
-
     /// Tells of a failure; has the connection replaced, and says so, where the failure means that it is broken, or leads
     /// to a server that must not be written to.
     pub(super) fn failed(&self, open: &Open, error: &RedisError) -> bool {

@@ -116,7 +116,7 @@ struct Shared {
     progress: Progress,
     page_reads: Semaphore,
     pool: Pool,
-    append_link: link::Link,
+    metrics: Metrics,
 }
 
 /// What runs beside the handle; the caller gives each a task.
@@ -145,7 +145,7 @@ impl Broker {
             group: options.group.clone(),
             progress: progress.clone(),
             metrics: metrics.clone(),
-            last: vec![Position::BEGINNING; options.feeds],
+            last: vec![(Position::BEGINNING, 0); options.feeds],
         };
         janitor::announce(&pool, &keys, &options.group).await?;
         reader.begin(&mut *pool.get().await?).await?;
@@ -164,7 +164,7 @@ impl Broker {
             appender,
             progress,
             pool,
-            append_link,
+            metrics: metrics.clone(),
         };
         let broker = Self { shared: Arc::new(shared) };
         let mut tasks: Vec<(&'static str, BoxFuture<'static, ()>)> = vec![
@@ -192,20 +192,16 @@ impl Broker {
     /// # Errors
     /// `unavailable` where the queue is full.
     pub fn announce(&self, notice: &Notice) -> Result<Pending> {
-        let keys = &self.shared.keys;
         let json = serde_json::to_string(notice).expect("a notice holds nothing that JSON cannot");
-        let (feed, item) = match *notice {
-            Notice::Removed { channel, .. } => (keys.feed_of(channel), Item::Removal(channel, json)),
-            Notice::Deleted { channel, .. } => (keys.feed_of(channel), Item::Delete(channel, json)),
+        let item = match *notice {
+            Notice::Removed { channel, .. } => Item::Removal(channel, json),
+            Notice::Deleted { channel, .. } => Item::Delete(channel, json),
             Notice::Typing { channel, .. } | Notice::Role { channel, .. } | Notice::Changed { channel, .. } => {
-                (keys.feed_of(channel), Item::Notice(Some(channel), json))
+                Item::Notice(Some(channel), json)
             }
-            Notice::Revoked { user, .. } => (keys.feed_of_user(user), Item::Notice(None, json)),
-            Notice::Canary { number, .. } => {
-                (Feed(number as usize % self.shared.options.feeds), Item::Notice(None, json))
-            }
+            Notice::Revoked { .. } | Notice::Canary { .. } => Item::Notice(None, json),
         };
-        self.shared.appender.append(feed, item)
+        self.shared.appender.append(self.feed_of_notice(notice), item)
     }
 
     /// Tells every node, and waits until this one has heard it.
@@ -213,7 +209,16 @@ impl Broker {
     /// # Errors
     /// `unavailable` and `outcome_unknown`, as an append.
     pub async fn announced(&self, notice: &Notice) -> Result<Appended> {
-        let feed = match *notice {
+        let appended = outcome(self.announce(notice)?).await?;
+        if let Appended::Announced(seq) | Appended::Deleted(_, seq) = appended {
+            let deadline = Instant::now() + self.shared.options.append_timeout;
+            self.shared.progress.reached(self.feed_of_notice(notice), seq, deadline).await?;
+        }
+        Ok(appended)
+    }
+
+    fn feed_of_notice(&self, notice: &Notice) -> Feed {
+        match *notice {
             Notice::Removed { channel, .. }
             | Notice::Deleted { channel, .. }
             | Notice::Typing { channel, .. }
@@ -221,13 +226,14 @@ impl Broker {
             | Notice::Changed { channel, .. } => self.feed_of(channel),
             Notice::Revoked { user, .. } => self.shared.keys.feed_of_user(user),
             Notice::Canary { number, .. } => Feed(number as usize % self.shared.options.feeds),
-        };
-        let appended = outcome(self.announce(notice)?).await?;
-        if let Appended::Announced(seq) | Appended::Deleted(_, seq) = appended {
-            let deadline = Instant::now() + self.shared.options.append_timeout;
-            self.shared.progress.reached(feed, seq, deadline).await?;
         }
-        Ok(appended)
+    }
+
+    /// Puts an entry into a feed, so that a reader which was told to stop need not wait for one.
+    pub fn wake_reader(&self) {
+        let node = self.shared.options.group.clone();
+        // Where that fails the reader notices a little later.
+        let _ = self.announce(&Notice::Canary { node, number: 0 });
     }
 
     /// The feed of a channel.
@@ -250,11 +256,6 @@ impl Broker {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(Error::Unavailable(anyhow::anyhow!("the feeds did not answer in time"))),
         }
-    }
-
-    /// Whether there is a connection to write on.
-    pub fn is_connected(&self) -> bool {
-        self.shared.append_link.is_open()
     }
 }
 

@@ -202,7 +202,11 @@ impl Chat {
     }
 
     fn count<T>(&self, method: &str, result: &Result<T>) {
-        let result = if result.is_ok() { "ok" } else { "refused" };
+        let result = match result {
+            Ok(_) => "ok",
+            Err(error) if error.cause().is_none() => "refused",
+            Err(_) => return,
+        };
         self.shared.metrics.sign_ins_total.with([method, result]).increment(1);
     }
 }

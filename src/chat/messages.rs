@@ -31,7 +31,7 @@ impl Sending {
                 self.chat.shared.caches.forget_channel(&self.channel.name);
                 Err(Error::ChannelNotFound)
             }
-            Appended::Announced(_) | Appended::Deleted(..) => {
+            Appended::Announced(_) | Appended::Deleted(..) | Appended::Failed => {
                 Err(Error::Internal(anyhow::anyhow!("a message was answered as a notice")))
             }
         }

@@ -30,9 +30,9 @@ pub async fn recheck(chat: Chat, doubts: Arc<Notify>) {
 impl Chat {
     async fn recheck_once(&self) -> Result<()> {
         self.read_revoked().await?;
-        for (room, users) in self.shared.hub.doubted() {
+        for (room, generation, users) in self.shared.hub.doubted() {
             self.check(&room, users).await?;
-            self.shared.hub.trust(&room);
+            self.shared.hub.trust(&room, generation);
         }
         Ok(())
     }

@@ -10,6 +10,8 @@ use crate::clock;
 use crate::error::Result;
 use crate::model::{SignInId, TimeMs, UserId};
 
+/// The most sign-ins in one entry of a feed.
+const NOTICE_SIGN_INS_MAX: usize = 64;
 /// What clocks of different nodes may differ by.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
@@ -43,10 +45,10 @@ impl Chat {
     /// Here at once, and on every node as soon as it hears it.
     pub(super) async fn revoke(&self, user: UserId, sign_ins: Vec<SignInId>) -> Result<()> {
         self.apply_revoked(&sign_ins);
-        if sign_ins.is_empty() {
-            return Ok(());
+        for sign_ins in sign_ins.chunks(NOTICE_SIGN_INS_MAX) {
+            self.tell(Notice::Revoked { user, sign_ins: sign_ins.to_vec() }).await?;
         }
-        self.tell(Notice::Revoked { user, sign_ins }).await
+        Ok(())
     }
 
     /// Reads from the database what notices may have been missed.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
@@ -10,6 +11,7 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use serde::Serialize;
+use tokio::time::timeout;
 use tracing::warn;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
@@ -24,6 +26,9 @@ use crate::protocol::http::ErrorBody;
 
 /// What of a too large body is read on, so that the client gets to see the answer.
 const EXCESS_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long a body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request whose path is known.
 pub(super) struct Call {
@@ -45,7 +50,9 @@ pub(super) fn call() -> impl Filter<Extract = (Call,), Error = Rejection> + Clon
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::body::stream())
         .then(|headers, query, peer, admitted, on_upgrade, body| async move {
-            Call { headers, query, body: read(body).await, peer, admitted, on_upgrade }
+            let body = timeout(BODY_TIMEOUT, read(body)).await;
+            let body = body.unwrap_or_else(|_| Err(Error::BadRequest("the body took too long".into())));
+            Call { headers, query, body, peer, admitted, on_upgrade }
         })
 }
 

@@ -82,7 +82,9 @@ impl Hub {
         encode: impl FnOnce(&Channel) -> Frame,
     ) {
         let Some(room) = self.room(channel) else { return };
-        if room.push(position, encode) {
+        let (touch, grown) = room.push(position, encode);
+        self.shared.metrics.ring_bytes.increment(grown as f64);
+        if touch {
             touched.rooms.push(room);
         }
     }
@@ -116,24 +118,26 @@ impl Hub {
         }
     }
 
-    /// Forgets what the node believes of the rooms that `concerned` names: everybody in them asks the log again. Those
-    /// of private channels wait for [`Hub::trust`] before they go on.
+    /// Forgets what the node believes of the rooms that `concerned` names: everybody in them waits for
+    /// [`Hub::trust`], and then asks the log again.
     pub fn doubt(&self, concerned: impl Fn(ChannelId) -> bool) {
         let rooms: Vec<_> = self.rooms().values().filter(|room| concerned(room.channel.id)).cloned().collect();
         for room in rooms {
-            room.doubt(self.generation());
+            let bytes = room.doubt(self.generation());
+            self.shared.metrics.ring_bytes.decrement(bytes as f64);
         }
     }
 
-    /// The rooms whose listeners have to be checked anew, and their users.
-    pub fn doubted(&self) -> Vec<(Arc<Room>, Vec<UserId>)> {
+    /// The rooms whose listeners have to be checked anew, since which generation, and their users.
+    pub fn doubted(&self) -> Vec<(Arc<Room>, u64, Vec<UserId>)> {
         let rooms: Vec<_> = self.rooms().values().cloned().collect();
-        rooms.into_iter().filter_map(|room| room.doubted_users().map(|users| (room, users))).collect()
+        let doubted = |room: Arc<Room>| room.doubted_users().map(|(generation, users)| (room, generation, users));
+        rooms.into_iter().filter_map(doubted).collect()
     }
 
-    /// Lets the listeners of a doubted room go on.
-    pub fn trust(&self, room: &Room) {
-        for (wake, subscription) in room.trust() {
+    /// Lets the listeners of a room go on that was checked; unless it has been doubted again meanwhile.
+    pub fn trust(&self, room: &Room, generation: u64) {
+        for (wake, subscription) in room.trust(generation) {
             wake.mark(subscription);
         }
     }
@@ -193,6 +197,7 @@ impl Hub {
             && Arc::ptr_eq(found.get(), room)
         {
             found.remove();
+            self.shared.metrics.ring_bytes.decrement(room.bytes() as f64);
         }
         self.shared.metrics.rooms.set(rooms.len() as f64);
     }
@@ -228,7 +233,9 @@ impl Drop for Presence {
             }
         }
         if let Entry::Occupied(mut wakes) = people.by_sign_in.entry(self.sign_in) {
-            wakes.get_mut().retain(|(session, _)| *session != self.session);
+            // One entry, not all: a session that renews its token is here twice for a moment.
+            let own = wakes.get().iter().position(|(session, _)| *session == self.session);
+            own.map(|own| wakes.get_mut().swap_remove(own));
             if wakes.get().is_empty() {
                 wakes.remove();
             }

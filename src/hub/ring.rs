@@ -90,6 +90,11 @@ impl Ring {
         }
     }
 
+    /// What the frames hold.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The frames from an index on.
     pub(super) fn from(&self, index: usize) -> impl Iterator<Item = &Frame> {
         self.frames.range(index..)

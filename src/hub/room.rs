@@ -187,18 +187,25 @@ impl Room {
         inner.closed
     }
 
-    /// Adds a frame; tells whether the room has to be woken, the first time since it was.
-    pub(super) fn push(&self, position: Position, encode: impl FnOnce(&Channel) -> Frame) -> bool {
+    /// Adds a frame; tells whether the room has to be woken, the first time since it was, and by how many bytes the ring
+    /// has grown. A room that nobody listens to any more takes nothing.
+    pub(super) fn push(&self, position: Position, encode: impl FnOnce(&Channel) -> Frame) -> (bool, i64) {
         let mut inner = self.inner();
-        if inner.ring.head().is_some_and(|head| position <= head) {
-            return false;
+        if inner.closed || inner.ring.head().is_some_and(|head| position <= head) {
+            return (false, 0);
         }
         let was_empty = inner.ring.head() == Some(Position::BEGINNING);
+        let before = inner.ring.bytes();
         inner.ring.push(encode(&self.channel));
         if was_empty {
             inner.first = Some((Some(position), Instant::now()));
         }
-        !std::mem::replace(&mut inner.touched, true)
+        let grown = inner.ring.bytes() as i64 - before as i64;
+        (!std::mem::replace(&mut inner.touched, true), grown)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.inner().ring.bytes()
     }
 
     pub(super) fn collect(&self, woken: &mut Vec<(Arc<Wake>, u32)>) {
@@ -209,7 +216,11 @@ impl Room {
 
     pub(super) fn others(&self, session: SessionId) -> Vec<(Arc<Wake>, u32)> {
         let inner = self.inner();
-        let others = inner.listeners.iter().filter(|(_, listener)| listener.session != session);
+        if inner.doubted {
+            return Vec::new();
+        }
+        let may_hear = |listener: &Listener| listener.session != session && listener.ended.is_none();
+        let others = inner.listeners.iter().filter(|(_, listener)| may_hear(listener));
         others.map(|(_, listener)| (listener.wake.clone(), listener.subscription)).collect()
     }
 
@@ -225,15 +236,17 @@ impl Room {
             .collect()
     }
 
-    pub(super) fn doubt(&self, generation: u64) {
+    /// How many bytes the ring held that is thrown away.
+    pub(super) fn doubt(&self, generation: u64) -> usize {
         let mut inner = self.inner();
-        inner.ring = Ring::default();
+        let bytes = std::mem::take(&mut inner.ring).bytes();
         inner.first = None;
         inner.generation = generation;
         inner.doubted = true;
+        bytes
     }
 
-    pub(super) fn doubted_users(&self) -> Option<Vec<UserId>> {
+    pub(super) fn doubted_users(&self) -> Option<(u64, Vec<UserId>)> {
         let inner = self.inner();
         inner.doubted.then(|| {
             let mut users: Vec<_> = match self.channel.kind {
@@ -242,12 +255,15 @@ impl Room {
             };
             users.sort_unstable();
             users.dedup();
-            users
+            (inner.generation, users)
         })
     }
 
-    pub(super) fn trust(&self) -> Vec<(Arc<Wake>, u32)> {
+    pub(super) fn trust(&self, generation: u64) -> Vec<(Arc<Wake>, u32)> {
         let mut inner = self.inner();
+        if inner.generation != generation {
+            return Vec::new();
+        }
         inner.doubted = false;
         inner.listeners.iter_mut().filter_map(|(_, listener)| listener.mark()).collect()
     }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
@@ -91,6 +92,7 @@ impl Socket {
             Some(Ok(Message::Close(frame))) => Incoming::End(End::Closed(frame.map(|frame| frame.code.into()))),
             Some(Ok(_)) => Incoming::Alive,
             Some(Err(Error::Capacity(_))) => Incoming::End(End::Close(CloseCode::FrameTooLarge)),
+            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Incoming::End(End::Gone),
             Some(Err(Error::Protocol(_) | Error::Utf8(_))) => Incoming::End(End::Close(CloseCode::ProtocolError)),
             Some(Err(_)) | None => Incoming::End(End::Gone),
         }

@@ -10,8 +10,8 @@ use burble::{config, metrics};
 const ROWS: &[&[&str]] = &[
     &["error"],
     &["model"],
-    &["auth", "clock", "config", "metrics", "protocol"],
-    &["telemetry"],
+    &["clock", "config", "metrics", "protocol"],
+    &["auth", "telemetry"],
     &["broker", "hub", "store"],
     &["chat"],
     &["session"],

@@ -4,6 +4,7 @@ mod accounts;
 mod channels;
 mod crash;
 mod history;
+mod house;
 mod limits;
 mod messages;
 mod permissions;
