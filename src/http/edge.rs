@@ -219,6 +219,8 @@ fn template(path: &str) -> &'static str {
         ["me"] => "/me",
         ["me", "password"] => "/me/password",
         ["ws"] => "/ws",
+        ["openapi.json"] => "/openapi.json",
+        ["asyncapi.json"] => "/asyncapi.json",
         ["channels"] => "/channels",
         ["channels", _] => "/channels/{name}",
         ["channels", _, "members"] => "/channels/{name}/members",

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod channels;
+mod contracts;
 mod edge;
 mod ops;
 mod request;

@@ -5,12 +5,13 @@ use warp::reply::Response;
 use warp::{Filter, path};
 
 use super::request::{Call, answer, call, recover};
-use super::{Api, accounts, channels, upgrade};
+use super::{Api, accounts, channels, contracts, upgrade};
 use crate::error::Result;
 
 /// The public listener's routes.
 pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
-    accounts(&api).or(channels(&api)).unify().or(messages(&api)).unify().recover(recover).unify().boxed()
+    let api = accounts(&api).or(channels(&api)).unify().or(messages(&api)).unify();
+    api.or(contracts()).unify().recover(recover).unify().boxed()
 }
 
 /// A route: a path, a method, a handler.
@@ -70,6 +71,15 @@ fn messages(api: &Api) -> BoxedFilter<(Response,)> {
         .or(route!(api, post, path!("channels" / String / "messages"), channels::send, name))
         .unify()
         .or(route!(api, get, path!("ws"), upgrade::upgrade))
+        .unify()
+        .boxed()
+}
+
+fn contracts() -> BoxedFilter<(Response,)> {
+    path!("openapi.json")
+        .and(warp::get())
+        .map(contracts::openapi)
+        .or(path!("asyncapi.json").and(warp::get()).map(contracts::asyncapi))
         .unify()
         .boxed()
 }
