@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::keys::{Feed, Keys};
+use super::link::{self, Link};
 use super::notice::{FeedEntry, FeedEvent, parse_reply};
-use super::{link, value};
+use super::value;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -78,6 +79,8 @@ pub struct FeedReader {
     pub(super) group: String,
     pub(super) progress: Progress,
     pub(super) metrics: Metrics,
+    /// The other connections to the same server.
+    pub(super) links: Vec<Link>,
     /// The last entry handed over of each feed: its id, and its number.
     pub(super) last: Vec<(Position, u64)>,
 }
@@ -102,6 +105,8 @@ impl FeedReader {
                 Err(error) => warn!(%error, "Reading the feeds failed; going back and on"),
             }
             known = false;
+            // They would only find out by failing.
+            self.links.iter().for_each(Link::suspect);
             // Until it is known again what this Redis holds, nobody is told that the node has come far enough.
             self.keys.feeds().for_each(|feed| self.progress.set(feed, 0));
             self.metrics.feed_reconnects_total.increment(1);

@@ -76,6 +76,14 @@ impl Link {
         found.clone()
     }
 
+    /// Has the connection tried anew, whichever it is: another one to the same server broke.
+    pub(super) fn suspect(&self) {
+        if let Some(open) = &*self.open.borrow() {
+            self.broken.number.fetch_max(open.number, Ordering::AcqRel);
+        }
+        self.broken.notify.notify_one();
+    }
+
     /// Tells of a failure; has the connection replaced, and says so, where the failure means that it is broken, or leads
     /// to a server that must not be written to.
     pub(super) fn failed(&self, open: &Open, error: &RedisError) -> bool {

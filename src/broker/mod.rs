@@ -145,6 +145,7 @@ impl Broker {
             group: options.group.clone(),
             progress: progress.clone(),
             metrics: metrics.clone(),
+            links: Vec::new(),
             last: vec![(Position::BEGINNING, 0); options.feeds],
         };
         janitor::announce(&pool, &keys, &options.group).await?;
@@ -154,6 +155,7 @@ impl Broker {
             link::Link::new("append", client.clone(), options.append_timeout, setup::origin(&keys, &options));
         let (read_link, keep_read) =
             link::Link::new("read", client, options.append_timeout, |connection| link::unprepared(connection));
+        reader.links = vec![append_link.clone(), read_link.clone()];
         let (appender, writers) = Appender::new(&append_link, &keys, &options, metrics);
         let shared = Shared {
             reader: Reader { link: read_link, options: options.clone() },

@@ -34,10 +34,12 @@ use crate::protocol::{CloseCode, Event, Ref, Request, Sent, encode};
 use catching_up::Subscription;
 use rate::Rate;
 use socket::{End, Incoming, Socket};
-use timer::Timer;
+use timer::{HORIZON, Timer};
 
 /// The sends of one session that wait for the log; further commands wait in the socket.
 const PENDING_MAX: usize = 64;
+/// Two ticks no further apart are one.
+const SAME: Duration = Duration::from_millis(50);
 /// How long before its end a token is said to be expiring.
 const EXPIRING_MS: i64 = 60_000;
 /// How many sessions a stopping node lets go per second: they sign in at others.
@@ -190,6 +192,8 @@ struct Session {
     held: Option<Request>,
     rate: Rate,
     next_ping: Instant,
+    /// When the next tick is due.
+    tick_at: Option<Instant>,
     told_expiring: bool,
     frames: Vec<Frame>,
 }
@@ -221,6 +225,7 @@ impl Session {
             pending: FuturesOrdered::new(),
             pending_channel: None,
             held: None,
+            tick_at: None,
             told_expiring: false,
             frames: Vec::new(),
         }
@@ -306,6 +311,7 @@ impl Session {
 
     async fn tick(&mut self) -> Result<(), End> {
         let now = Instant::now();
+        self.tick_at = self.tick_at.filter(|at| *at > now);
         if self.socket.seen_at + self.all.options.silence <= now {
             return Err(End::Close(CloseCode::Silent));
         }
@@ -324,14 +330,18 @@ impl Session {
         Ok(())
     }
 
-    fn set_timer(&self) {
+    /// Asks for a tick at what comes next, unless one is on its way that is no later.
+    fn set_timer(&mut self) {
         let now = Instant::now();
         let silent_at = self.socket.seen_at + self.all.options.silence;
         let left_ms = self.caller.expires_at - clock::now_ms();
         let told_in_ms = if self.told_expiring { left_ms } else { left_ms - EXPIRING_MS };
         let token = Duration::from_millis(u64::try_from(told_in_ms).unwrap_or(0));
-        let due = self.next_ping.min(silent_at).saturating_duration_since(now).min(token);
-        self.all.timer.tick_after(&self.wake, due);
+        let due = self.next_ping.min(silent_at).saturating_duration_since(now).min(token).min(HORIZON);
+        if self.tick_at.is_none_or(|at| now + due + SAME < at) {
+            self.tick_at = Some(now + due);
+            self.all.timer.tick_after(&self.wake, due);
+        }
     }
 
     async fn say(&mut self, event: &Event<'_>) -> Result<(), End> {

@@ -12,6 +12,9 @@ const STEP: Duration = Duration::from_millis(100);
 /// The steps of one turn; what lies further ahead is looked at again after one.
 const STEPS: usize = 512;
 
+/// The longest time that can be asked for.
+pub(super) const HORIZON: Duration = Duration::from_millis(100 * (STEPS as u64 - 2));
+
 /// Wakes sessions at the time that they asked for, up to one step late. Clones share it.
 #[derive(Clone)]
 pub(super) struct Timer {
@@ -28,7 +31,7 @@ impl Timer {
         Self { wheel: Arc::new(Mutex::new(Wheel { slots: vec![Vec::new(); STEPS], now: 0 })) }
     }
 
-    /// Ticks the session after the time, or after one turn of the wheel where that is sooner.
+    /// Ticks the session after the time, [`HORIZON`] at most.
     pub(super) fn tick_after(&self, wake: &Arc<Wake>, after: Duration) {
         let steps = (after.as_millis() / STEP.as_millis() + 1).min(STEPS as u128 - 1) as usize;
         let mut wheel = self.wheel.lock().expect("nothing panics while it holds the wheel");

@@ -43,6 +43,16 @@ async fn a_renewed_token_keeps_the_session_open() {
 }
 
 #[tokio::test]
+async fn a_session_that_renewed_its_token_ends_with_its_sign_in() {
+    let server = TestServer::start().await;
+    let mut session = server.session("ann").await;
+    let renewed = session.user.refreshed().await;
+    session.auth(&renewed).await;
+    renewed.request("POST", "/logout").send(server.address).await.expect(204);
+    assert_eq!(session.expect_close().await.code, 4403);
+}
+
+#[tokio::test]
 async fn a_token_is_renewed_with_ones_own_only() {
     let server = TestServer::start().await;
     let (mut ann, bob) = (server.session("ann").await, server.user("bob").await);
