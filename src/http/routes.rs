@@ -10,8 +10,8 @@ use crate::error::Result;
 
 /// The public listener's routes.
 pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
-    let api = accounts(&api).or(channels(&api)).unify().or(messages(&api)).unify();
-    api.or(contracts()).unify().recover(recover).unify().boxed()
+    let chat = accounts(&api).or(channels(&api)).unify().or(messages(&api)).unify();
+    chat.or(contracts()).unify().recover(recover).unify().boxed()
 }
 
 /// A route: a path, a method, a handler.
