@@ -188,12 +188,12 @@ impl Writer {
     async fn write(&mut self, batch: &mut Vec<Queued>) {
         let patience = batch[0].deadline;
         let Some(open) = self.link.open(patience).await else {
-            return self.refuse(batch.drain(..), |why| Error::Unavailable(why), "Redis cannot be reached");
+            return self.refuse(batch.drain(..), Error::Unavailable, "Redis cannot be reached");
         };
         let now = Instant::now();
         self.refuse(
             batch.extract_if(.., |queued| queued.deadline <= now),
-            |why| Error::Unavailable(why),
+            Error::Unavailable,
             "Redis could not be reached in time",
         );
         if batch.is_empty() {

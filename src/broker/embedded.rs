@@ -297,6 +297,7 @@ impl Launch {
 }
 
 fn find_program() -> anyhow::Result<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "where programs are is no setting of ours")]
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<_> = std::env::split_paths(&path).chain(FOLDERS.map(PathBuf::from)).collect();
     let is_program =
