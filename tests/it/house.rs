@@ -92,6 +92,20 @@ fn the_table_of_metrics_in_the_operations_guide_is_the_one_of_the_code() {
 }
 
 #[test]
+fn every_metric_on_a_dashboard_exists() {
+    let dashboards = files("grafana", "json");
+    assert!(!dashboards.is_empty(), "there is no dashboard below grafana/");
+    let mut problems = Vec::new();
+    for file in dashboards {
+        let (path, text) = (shown(&file), read(&shown(&file)));
+        let names = text.match_indices("burble_").filter(|(at, _)| !text[..*at].ends_with(is_word));
+        let names = names.map(|(at, _)| word(&text[at..]));
+        problems.extend(names.filter(|name| !is_series(name)).map(|name| format!("{path}: there is no {name}")));
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
 fn imports_are_found_in_every_form() {
     let code =
         "use crate::model::Ends;\nuse crate::{\n    error::{Error, Result},\n    hub,\n};\nlet x: crate::chat::Chat;";
@@ -111,6 +125,17 @@ fn assert_table(path: &str, name: &str, table: &str) {
     assert!(found.trim() == table.trim(), "{path}: what stands between {begin} and {end} must be:\n{table}");
 }
 
+/// Whether Prometheus has series of this name: a histogram is three of them, and none under its own name.
+fn is_series(name: &str) -> bool {
+    metrics::METRICS.iter().any(|metric| match name.strip_prefix(metric.name) {
+        Some(suffix) if metric.kind == metrics::MetricKind::Histogram => {
+            ["_bucket", "_sum", "_count"].contains(&suffix)
+        }
+        Some(suffix) => suffix.is_empty(),
+        None => false,
+    })
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -119,15 +144,20 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// All Rust files below a folder, in a fixed order.
+/// All Rust files below a folder.
 fn sources(folder: &str) -> Vec<PathBuf> {
+    files(folder, "rs")
+}
+
+/// All files below a folder that end so, in a fixed order.
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let (mut folders, mut files) = (vec![root().join(folder)], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
             let path = entry.expect("a folder can be listed").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == ending) {
                 files.push(path);
             }
         }
