@@ -153,8 +153,7 @@ impl Broker {
 
         let (append_link, keep_append) =
             link::Link::new("append", client.clone(), options.append_timeout, setup::origin(&keys, &options));
-        let (read_link, keep_read) =
-            link::Link::new("read", client, options.append_timeout, link::unprepared);
+        let (read_link, keep_read) = link::Link::new("read", client, options.append_timeout, link::unprepared);
         reader.links = vec![append_link.clone(), read_link.clone()];
         let (appender, writers) = Appender::new(&append_link, &keys, &options, metrics);
         let shared = Shared {

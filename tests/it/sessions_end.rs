@@ -1,16 +1,10 @@
 //! How sessions end, and how a token is renewed so that they do not.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use burble::clock::now_ms;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 
 use crate::support::{LONG_PATIENCE, PATIENCE, TestServer, eventually, within};
-
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    i64::try_from(now.as_millis()).expect("before the year 292 million")
-}
 
 #[tokio::test]
 async fn a_session_ends_with_its_token_and_is_told_before() {

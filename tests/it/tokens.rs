@@ -1,7 +1,6 @@
 //! Forged, stale and misplaced tokens.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use burble::clock::now_ms;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
@@ -9,7 +8,7 @@ use crate::support::token::{Forged, SECRET};
 use crate::support::{Request, TestServer};
 
 fn now_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+    u64::try_from(now_ms() / 1_000).expect("after 1970")
 }
 
 #[tokio::test]
