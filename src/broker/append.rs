@@ -240,7 +240,8 @@ impl Writer {
         let mut connection = open.connection.clone();
         let reply: Value = call.invoke_async(&mut connection).await?;
         if let Durability::Replica { replicas } = options.durability {
-            let timeout_ms = options.append_timeout.as_millis() as u64;
+            // Less than the connection's own patience, so that the answer says how many there were.
+            let timeout_ms = (options.append_timeout / 2).as_millis() as u64;
             let confirmed: usize =
                 redis::cmd("WAIT").arg(replicas).arg(timeout_ms).query_async(&mut connection).await?;
             if confirmed < replicas {

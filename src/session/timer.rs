@@ -13,9 +13,9 @@ const STEP: Duration = Duration::from_millis(100);
 const STEPS: usize = 512;
 
 /// The longest time that can be asked for.
-pub(super) const HORIZON: Duration = Duration::from_millis(100 * (STEPS as u64 - 2));
+pub(super) const HORIZON: Duration = Duration::from_millis(100 * (STEPS as u64 - 3));
 
-/// Wakes sessions at the time that they asked for, up to one step late. Clones share it.
+/// Wakes sessions at the time that they asked for, up to two steps late. Clones share it.
 #[derive(Clone)]
 pub(super) struct Timer {
     wheel: Arc<Mutex<Wheel>>,
@@ -33,7 +33,8 @@ impl Timer {
 
     /// Ticks the session after the time, [`HORIZON`] at most.
     pub(super) fn tick_after(&self, wake: &Arc<Wake>, after: Duration) {
-        let steps = (after.as_millis() / STEP.as_millis() + 1).min(STEPS as u128 - 1) as usize;
+        // One more, since the step that is under way may be almost over: never too early.
+        let steps = (after.as_millis().div_ceil(STEP.as_millis()) + 1).min(STEPS as u128 - 1) as usize;
         let mut wheel = self.wheel.lock().expect("nothing panics while it holds the wheel");
         let slot = (wheel.now + steps) % STEPS;
         wheel.slots[slot].push(Arc::downgrade(wake));
