@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{interval, sleep};
 use tracing::warn;
 
 use super::Chat;
@@ -16,10 +16,21 @@ use crate::protocol::LeftReason;
 /// The pause after the database could not be read.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Checks the rooms in doubt whenever there are any; runs until it is dropped.
+/// How long at most the node believes what it remembers: a node that died between the database and its notice told
+/// nobody.
+const BELIEVE: Duration = Duration::from_secs(60);
+
+/// Checks the rooms in doubt whenever there are any, and forgets now and then; runs until it is dropped.
 pub async fn recheck(chat: Chat, doubts: Arc<Notify>) {
+    let mut forget = interval(BELIEVE);
     loop {
-        doubts.notified().await;
+        tokio::select! {
+            () = doubts.notified() => {}
+            _ = forget.tick() => {
+                chat.shared.caches.forget_all();
+                continue;
+            }
+        }
         while let Err(error) = chat.recheck_once().await {
             warn!(code = error.code(), "What may have changed cannot be read yet; trying again");
             sleep(PAUSE).await;
