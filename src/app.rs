@@ -40,7 +40,6 @@ const CUT_TIMEOUT: Duration = Duration::from_secs(3);
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (exporter, metrics) = Exporter::new(&Handle::current())?;
-    metrics.build_info.with([env!("CARGO_PKG_VERSION")]).set(1.0);
     let mut node = Node::start(&settings, exporter, metrics).await?;
     println!("Burble listens on http://{} (probes and metrics on http://{})", node.public, node.ops);
     let failed = tokio::select! {

@@ -18,7 +18,7 @@ use super::value;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{Position, TimeMs};
+use crate::model::Position;
 
 /// The most entries of one feed in one reply: bounds the memory of a reply.
 const READ_ENTRIES_MAX: usize = 512;
@@ -36,8 +36,8 @@ const CONSUMER: &str = "node";
 /// What the reader hands over, in the order of each feed.
 #[derive(Debug)]
 pub enum Delivery {
-    /// Something happened, at that time.
-    Event(FeedEvent, TimeMs),
+    /// Something happened.
+    Event(FeedEvent),
     /// Entries of this feed may have been missed: whatever is known from it is to be read anew.
     Missed(Feed),
     /// All that was waiting has been handed over.
@@ -159,7 +159,7 @@ impl FeedReader {
             (last, handled) = (entry.id, entry.seq);
             self.metrics.feed_lag_seconds.set((clock::now_ms() - entry.at).max(0) as f64 / 1_000.0);
             if let Some(event) = entry.event {
-                deliver(Delivery::Event(event, entry.at));
+                deliver(Delivery::Event(event));
             }
         }
         deliver(Delivery::BatchEnd);

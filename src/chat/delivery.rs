@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use super::Chat;
 use crate::broker::{Delivery, FeedEvent, Notice};
 use crate::hub::{Frame, Touched};
-use crate::model::{Position, TimeMs};
+use crate::model::Position;
 use crate::protocol::{self, Event, LeftReason};
 
 /// Carries out what the feeds say. Never waits.
@@ -27,14 +27,14 @@ impl Deliverer {
     pub fn deliver(&mut self, delivery: Delivery) {
         let shared = &self.chat.shared;
         match delivery {
-            Delivery::Event(FeedEvent::Message(channel, entry), _) => {
+            Delivery::Event(FeedEvent::Message(channel, entry)) => {
                 shared.hub.deliver(channel, entry.position, &mut self.touched, |channel| Frame {
                     position: entry.position,
                     at: entry.at,
                     text: protocol::message(&channel.name, &entry),
                 });
             }
-            Delivery::Event(FeedEvent::Notice(notice, last), at) => self.hear(notice, last, at),
+            Delivery::Event(FeedEvent::Notice(notice, last)) => self.hear(notice, last),
             Delivery::Missed(feed) => {
                 shared.metrics.feed_refills_total.increment(1);
                 shared.caches.forget_all();
@@ -45,7 +45,7 @@ impl Deliverer {
         }
     }
 
-    fn hear(&mut self, notice: Notice, last: Option<Position>, _at: TimeMs) {
+    fn hear(&mut self, notice: Notice, last: Option<Position>) {
         let shared = &self.chat.shared;
         let last = last.unwrap_or(Position::BEGINNING);
         match notice {

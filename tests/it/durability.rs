@@ -1,22 +1,16 @@
 //! What an `ok` stands for: that so many replicas have the message, and that Redis is fit to keep it.
 
-use redis::cmd;
 use serde_json::json;
 
 use crate::support::redis::Redis;
 use crate::support::{TestServer, eventually};
-
-async fn run(redis: &Redis, command: &[&str]) {
-    let mut connection = redis.connect().await;
-    cmd(command[0]).arg(&command[1..]).query_async::<()>(&mut connection).await.expect("carried out");
-}
 
 #[tokio::test]
 async fn under_replica_an_ok_means_that_a_replica_has_it() {
     // The replica keeps its folder, so that it can come back.
     let (primary, mut replica) = (Redis::start(false), Redis::start(true));
     let port = primary.port.to_string();
-    run(&replica, &["REPLICAOF", "127.0.0.1", &port]).await;
+    replica.run(&["REPLICAOF", "127.0.0.1", &port]).await;
     let env = [("PUBSUB_DURABILITY", "replica"), ("PUBSUB_APPEND_TIMEOUT_MS", "1000")];
     let server = TestServer::on(&primary, &env).await;
     let mut ann = server.session("ann").await;
@@ -32,7 +26,7 @@ async fn under_replica_an_ok_means_that_a_replica_has_it() {
     let unsure = ann.ask(json!({"op": "send", "channel": "tea", "text": "2", "cid": "2"})).await;
     assert_eq!((&unsure["ev"], &unsure["code"]), (&json!("error"), &json!("outcome_unknown")), "never a false ok");
     replica.restart();
-    run(&replica, &["REPLICAOF", "127.0.0.1", &port]).await;
+    replica.run(&["REPLICAOF", "127.0.0.1", &port]).await;
     let found_out = eventually("the replica is back", async || {
         Some(ann.ask(json!({"op": "send", "channel": "tea", "text": "2", "cid": "2"})).await)
             .filter(|a| a["ev"] == "ok")
@@ -44,7 +38,7 @@ async fn under_replica_an_ok_means_that_a_replica_has_it() {
 #[tokio::test]
 async fn a_redis_that_may_evict_the_log_is_refused() {
     let redis = Redis::start(false);
-    run(&redis, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+    redis.run(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
     let port = redis.port.to_string();
     let ended = TestServer::refused(&[("PUBSUB_SERVER_PORT", &port)]).await;
     assert!(!ended.status.success());

@@ -3,18 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use redis::{RedisResult, Value, cmd};
+use redis::{Value, cmd};
 use serde_json::json;
 
 use crate::support::redis::Redis;
 use crate::support::session::Session;
 use crate::support::{TestServer, eventually, texts};
-
-async fn run(redis: &Redis, command: &[&str]) -> Value {
-    let mut connection = redis.connect().await;
-    let answer: RedisResult<Value> = cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await;
-    answer.unwrap_or_else(|error| panic!("{command:?}: {error}"))
-}
 
 /// Ann, who has joined tea and heard one message.
 async fn listener(server: &TestServer) -> Session {
@@ -62,9 +56,9 @@ async fn forgotten_scripts_and_killed_connections_disturb_no_listener() {
     let redis = Redis::start(false);
     let server = TestServer::on(&redis, &[]).await;
     let mut ann = listener(&server).await;
-    run(&redis, &["SCRIPT", "FLUSH"]).await;
+    redis.run(&["SCRIPT", "FLUSH"]).await;
     ann.send("tea", "2").await;
-    run(&redis, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    redis.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
     let mut numbers = 0..;
     // An append that was under way may be answered with outcome_unknown: the cid makes repeating it safe.
     loop {
@@ -86,7 +80,7 @@ async fn when_all_is_lost_listeners_are_told_and_service_goes_on() {
     let mut ann = listener(&server).await;
     let before = ann.send("tea", "2").await;
     ann.messages(1).await;
-    run(&redis, &["FLUSHALL"]).await;
+    redis.run(&["FLUSHALL"]).await;
     let gap = json!({"ev": "gap", "channel": "tea", "reason": "rolled_back", "first": null, "last": null});
     assert_eq!(ann.next_event().await, gap);
     let after = ann.send("tea", "3").await;

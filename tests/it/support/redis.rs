@@ -85,6 +85,13 @@ impl Redis {
         client.get_multiplexed_async_connection().await.expect("the redis-server runs")
     }
 
+    /// Carries out one command behind the server's back.
+    pub(crate) async fn run(&self, command: &[&str]) {
+        let mut connection = self.connect().await;
+        let done = redis::cmd(command[0]).arg(&command[1..]).query_async::<redis::Value>(&mut connection).await;
+        done.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    }
+
     /// The keys of all channel logs under the prefix.
     pub(crate) async fn log_keys(&self, prefix: &str) -> Vec<String> {
         let mut connection = self.connect().await;
