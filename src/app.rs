@@ -20,7 +20,7 @@ use crate::auth::{Passwords, Tokens};
 use crate::broker::embedded::Embedded;
 use crate::broker::{Address, Broker, Durability, Options as LogOptions};
 use crate::chat::{Chat, Deliverer, Rules, recheck};
-use crate::config::{self, Database, Limit, Origins, Settings};
+use crate::config::{self, Database, Limit, Origins, RedisMode, Settings};
 use crate::http::{self, Api, Listener, Ops};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -83,7 +83,7 @@ struct Node {
     /// The embedded Redis, last of all.
     end_redis: CancellationToken,
     guests: TaskTracker,
-    reader: TaskTracker,
+    readers: TaskTracker,
     redis: TaskTracker,
     upkeep: JoinSet<()>,
     ended: mpsc::Receiver<&'static str>,
@@ -112,7 +112,7 @@ impl Node {
             end_feeds: CancellationToken::new(),
             end_redis,
             guests: TaskTracker::new(),
-            reader: TaskTracker::new(),
+            readers: TaskTracker::new(),
             redis,
             upkeep: JoinSet::new(),
             ended,
@@ -120,9 +120,10 @@ impl Node {
         };
         let chat = node.chat(&secret).await?;
         let doubts = Arc::new(Notify::new());
-        let mut deliverer = Deliverer::new(chat.clone(), doubts.clone());
-        let read = log.reader.run(node.end_feeds.clone(), move |delivery| deliverer.deliver(delivery));
-        node.reader.spawn(read);
+        for reader in log.readers {
+            let mut deliverer = Deliverer::new(chat.clone(), doubts.clone());
+            node.readers.spawn(reader.run(node.end_feeds.clone(), move |delivery| deliverer.deliver(delivery)));
+        }
         for (name, task) in log.tasks {
             node.supervise(name, task);
         }
@@ -241,9 +242,9 @@ impl Node {
             let _ = timeout(CUT_TIMEOUT, self.guests.wait()).await;
         }
         self.end_feeds.cancel();
-        self.broker.wake_reader();
-        self.reader.close();
-        let _ = timeout(CUT_TIMEOUT, self.reader.wait()).await;
+        self.broker.wake_readers();
+        self.readers.close();
+        let _ = timeout(CUT_TIMEOUT, self.readers.wait()).await;
         self.upkeep.shutdown().await;
         self.store.close().await;
         self.end_redis.cancel();
@@ -270,8 +271,17 @@ async fn redis_address(
     metrics: &Metrics,
 ) -> anyhow::Result<Address> {
     let pubsub = &settings.pubsub;
-    if let Some((host, port)) = pubsub.servers().into_iter().next() {
-        return Ok(Address::Tcp(host, port, pubsub.server_pass.clone()));
+    let servers = pubsub.servers();
+    if let Some(first) = servers.first() {
+        return Ok(match pubsub.server_mode {
+            RedisMode::Single => Address::Single(first.clone()),
+            RedisMode::Sentinel => Address::Sentinel {
+                sentinels: servers,
+                password: pubsub.sentinel_pass.clone(),
+                name: pubsub.sentinel_name.clone(),
+            },
+            RedisMode::Cluster => Address::Cluster(servers),
+        });
     }
     let fsync = pubsub.durability == config::Durability::Fsync;
     let embedded = Embedded::start(&settings.data_dir, fsync).await?;
@@ -296,6 +306,7 @@ fn log_options(settings: &Settings, address: Address) -> LogOptions {
     let start = Uuid::now_v7().simple();
     LogOptions {
         address,
+        password: pubsub.server_pass.clone(),
         prefix: pubsub.prefix.clone(),
         feeds: usize::from(pubsub.feeds),
         durability: match pubsub.durability {

@@ -16,26 +16,34 @@ local retention, retention_ms, expiry, dedupe_ms = ARGV[1], tonumber(ARGV[2]), A
 local time = redis.call('TIME')
 local seconds = tonumber(time[1])
 local now_ms = seconds * 1000 + math.floor(tonumber(time[2]) / 1000)
-local now = string.format('%.0f', now_ms)
 
--- Where the state is missing, everything was lost: begin behind every epoch that may have been handed out.
-local saved = redis.call('HMGET', state, 'floor', 'seq')
+local function number(n)
+  return string.format('%.0f', n)
+end
+local now = number(now_ms)
+
+-- Where the state is missing, everything was lost: begin behind every epoch and number that may have been handed out
+-- (of numbers, by a feed of less than a million entries a second).
+local saved = redis.call('HMGET', state, 'floor', 'seq', 'top')
 local floor = tonumber(saved[1] or '') or 0
+local before = tonumber(saved[2] or '') or 0
 if floor == 0 then
   floor = seconds + 1
+  before = math.max(before, seconds * 1048576)
   redis.call('HSET', state, 'floor', floor)
 end
-local before = tonumber(saved[2] or '') or 0
+-- The highest epoch of any log of the feed.
+local top = tonumber(saved[3] or '') or 0
 local seq = before
 
 local function publish(kind, channel, position, payload)
   seq = seq + 1
   if seq == before + 1 then
-    local oldest = string.format('%.0f', now_ms - tonumber(ARGV[5]))
+    local oldest = number(now_ms - tonumber(ARGV[5]))
     redis.call('XADD', feed, 'MINID', '~', oldest, '*',
-      'k', kind, 'c', channel, 'i', position, 't', now, 'p', payload, 'n', seq)
+      'k', kind, 'c', channel, 'i', position, 't', now, 'p', payload, 'n', number(seq))
   else
-    redis.call('XADD', feed, '*', 'k', kind, 'c', channel, 'i', position, 't', now, 'p', payload, 'n', seq)
+    redis.call('XADD', feed, '*', 'k', kind, 'c', channel, 'i', position, 't', now, 'p', payload, 'n', number(seq))
   end
 end
 
@@ -76,8 +84,13 @@ local function append(log, payload, channel_floor, seen, refresh)
   if type(id) == 'table' then error(id) end
   if not id then
     if redis.call('EXISTS', log .. ':gone') == 1 then return nil end
-    id = math.max(seconds, floor, channel_floor, seen + 1) .. '-0'
+    local epoch = math.max(seconds, floor, channel_floor, seen + 1)
+    id = epoch .. '-0'
     redis.call('XADD', log, id, 't', now, 'p', payload)
+    if epoch > top then
+      top = epoch
+      redis.call('HSET', state, 'top', top)
+    end
     refresh = true
   end
   if refresh then redis.call('EXPIRE', log, expiry) end
@@ -134,7 +147,7 @@ for i = 0, (#ARGV - FIXED) / FIELDS - 1 do
   end
 end
 
-if seq > before then redis.call('HSET', state, 'seq', seq) end
+if seq > before then redis.call('HSET', state, 'seq', number(seq)) end
 if math.floor(seq / 256) > math.floor(before / 256) then redis.call('XTRIM', feed, 'MAXLEN', '~', ARGV[6]) end
 reply[1] = seq
 return reply

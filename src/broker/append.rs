@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use redis::{RedisError, Script, Value};
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, RedisResult, Script, Value};
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::keys::{Feed, Keys};
-use super::link::{Link, Open};
+use super::link::{self, Link};
 use super::{Durability, Options, value};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -117,16 +118,18 @@ pub(super) struct Appender {
 }
 
 impl Appender {
-    /// The queues, and the future of each that writes what is put into it, until the queues are dropped.
+    /// The queues, and the future of each that writes what is put into it, until the queues are dropped. There is a
+    /// link for each feed, or one for all.
     pub(super) fn new(
-        link: &Link,
+        links: &[Link],
         keys: &Keys,
         options: &Options,
         metrics: &Metrics,
     ) -> (Self, Vec<impl Future<Output = ()> + Send + use<>>) {
         let (queues, writers) = keys
             .feeds()
-            .map(|feed| {
+            .zip(links.iter().cycle())
+            .map(|(feed, link)| {
                 let (tx, rx) = mpsc::channel(QUEUE_ITEMS_MAX);
                 let writer = Writer {
                     feed,
@@ -186,31 +189,46 @@ impl Writer {
     }
 
     async fn write(&mut self, batch: &mut Vec<Queued>) {
-        let patience = batch[0].deadline;
-        let Some(open) = self.link.open(patience).await else {
-            return self.refuse(batch.drain(..), Error::Unavailable, "Redis cannot be reached");
-        };
-        let now = Instant::now();
-        self.refuse(
-            batch.extract_if(.., |queued| queued.deadline <= now),
-            Error::Unavailable,
-            "Redis could not be reached in time",
-        );
-        if batch.is_empty() {
-            return;
-        }
-        match self.call(&open, batch).await {
-            Ok(answers) => self.answer(batch, answers),
-            Err(error) => {
-                self.link.failed(&open, &error);
-                let outcome: fn(anyhow::Error) -> Error =
-                    if is_refusal(&error) { Error::Unavailable } else { Error::OutcomeUnknown };
-                self.refuse(batch.drain(..), outcome, &error.to_string());
+        loop {
+            let Some(open) = self.link.open(batch[0].deadline).await else {
+                return self.refuse(batch.drain(..), Error::Unavailable, "Redis cannot be reached");
+            };
+            let now = Instant::now();
+            self.refuse(
+                batch.extract_if(.., |queued| queued.deadline <= now),
+                Error::Unavailable,
+                "Redis could not be reached in time",
+            );
+            if batch.is_empty() {
+                return;
             }
+            let mut connection = open.connection.clone();
+            let reply = match self.script(&mut connection, batch).await {
+                Ok(reply) => reply,
+                Err(error) => {
+                    self.link.failed(&open, &error);
+                    match error {
+                        // Nothing was written: the next connection leads to who may write.
+                        error if link::is_elsewhere(&error) => continue,
+                        error if is_refusal(&error) => {
+                            return self.refuse(batch.drain(..), Error::Unavailable, &error.to_string());
+                        }
+                        error => return self.refuse(batch.drain(..), Error::OutcomeUnknown, &error.to_string()),
+                    }
+                }
+            };
+            match self.confirmed(&mut connection).await.and_then(|()| parse(batch, &reply)) {
+                Ok(answers) => self.answer(batch, answers),
+                Err(error) => {
+                    self.link.failed(&open, &error);
+                    self.refuse(batch.drain(..), Error::OutcomeUnknown, &error.to_string());
+                }
+            }
+            return;
         }
     }
 
-    async fn call(&mut self, open: &Open, batch: &[Queued]) -> Result<Vec<Appended>, RedisError> {
+    async fn script(&mut self, connection: &mut MultiplexedConnection, batch: &[Queued]) -> RedisResult<Value> {
         let mut call = self.script.prepare_invoke();
         let options = &self.options;
         call.key(self.keys.feed(self.feed)).key(self.keys.state(self.feed));
@@ -224,31 +242,33 @@ impl Writer {
             match &queued.item {
                 Item::Message(entry) => {
                     let known = self.epochs.get(&entry.channel).copied();
-                    let refresh = known.is_none_or(|known| known.refreshed_at.elapsed() >= REFRESH);
-                    let once = entry.once.as_ref();
-                    call.key(self.keys.log(entry.channel));
-                    call.key(once.map_or_else(|| self.keys.feed(self.feed), |o| self.keys.once(self.feed, &o.key)));
-                    call.arg("m").arg(entry.channel.to_string()).arg(&entry.body).arg(entry.epoch_floor);
-                    call.arg(known.map_or(0, |known| known.epoch)).arg(once.map_or("", |o| &o.content));
-                    call.arg(u8::from(refresh));
+                    self.add_message(&mut call, entry, known);
                 }
                 Item::Notice(channel, json) => self.add_notice(&mut call, "n", *channel, json),
                 Item::Removal(channel, json) => self.add_notice(&mut call, "r", Some(*channel), json),
                 Item::Delete(channel, json) => self.add_notice(&mut call, "d", Some(*channel), json),
             }
         }
-        let mut connection = open.connection.clone();
-        let reply: Value = call.invoke_async(&mut connection).await?;
-        if let Durability::Replica { replicas } = options.durability {
-            // Less than the connection's own patience, so that the answer says how many there were.
-            let timeout_ms = (options.append_timeout / 2).as_millis() as u64;
-            let confirmed: usize =
-                redis::cmd("WAIT").arg(replicas).arg(timeout_ms).query_async(&mut connection).await?;
-            if confirmed < replicas {
-                return Err(value::unexpected("the confirmation of enough replicas"));
-            }
-        }
-        parse(batch, &reply)
+        call.invoke_async(connection).await
+    }
+
+    /// Waits for the replicas, where they are what an `ok` stands for.
+    async fn confirmed(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let Durability::Replica { replicas } = self.options.durability else { return Ok(()) };
+        // Less than the connection's own patience, so that the answer says how many there were.
+        let timeout_ms = (self.options.append_timeout / 2).as_millis() as u64;
+        let confirmed: usize = redis::cmd("WAIT").arg(replicas).arg(timeout_ms).query_async(connection).await?;
+        if confirmed < replicas { Err(value::unexpected("the confirmation of enough replicas")) } else { Ok(()) }
+    }
+
+    fn add_message(&self, call: &mut redis::ScriptInvocation<'_>, entry: &NewEntry, known: Option<Known>) {
+        let refresh = known.is_none_or(|known| known.refreshed_at.elapsed() >= REFRESH);
+        let once = entry.once.as_ref();
+        call.key(self.keys.log(entry.channel));
+        call.key(once.map_or_else(|| self.keys.feed(self.feed), |o| self.keys.once(self.feed, &o.key)));
+        call.arg("m").arg(entry.channel.to_string()).arg(&entry.body).arg(entry.epoch_floor);
+        call.arg(known.map_or(0, |known| known.epoch)).arg(once.map_or("", |o| &o.content));
+        call.arg(u8::from(refresh));
     }
 
     fn add_notice(&self, call: &mut redis::ScriptInvocation<'_>, kind: &str, channel: Option<ChannelId>, json: &str) {
@@ -295,7 +315,7 @@ impl Writer {
 
 /// Whether Redis says by the error's code that it would not write at all.
 fn is_refusal(error: &RedisError) -> bool {
-    let codes = ["LOADING", "READONLY", "MISCONF", "OOM", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "NOAUTH"];
+    let codes = ["MISCONF", "OOM", "BUSY", "NOREPLICAS", "NOAUTH", "NOPERM", "CROSSSLOT"];
     error.code().is_some_and(|code| codes.contains(&code))
 }
 

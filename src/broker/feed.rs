@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Client, RedisError, RedisResult, Value};
+use redis::{RedisError, RedisResult, Value};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::keys::{Feed, Keys};
-use super::link::{self, Link};
+use super::link::{self, Link, Route};
 use super::notice::{FeedEntry, FeedEvent, parse_reply};
 use super::value;
 use crate::clock;
@@ -67,31 +67,73 @@ impl Progress {
         }
     }
 
+    /// The number of the last entry of the feed that was handed over; 0 while that is not known.
+    pub(super) fn handled(&self, feed: Feed) -> u64 {
+        *self.handled[feed.0].borrow()
+    }
+
     fn set(&self, feed: Feed, seq: u64) {
         self.handled[feed.0].send_replace(seq);
     }
 }
 
-/// Reads all feeds in one task, on a connection of its own.
+/// Reads some feeds in one task, on a connection of its own: all of them, or on a Cluster one.
 pub struct FeedReader {
-    pub(super) client: Client,
-    pub(super) keys: Keys,
-    pub(super) group: String,
-    pub(super) progress: Progress,
-    pub(super) metrics: Metrics,
+    route: Route,
+    group: String,
+    progress: Progress,
+    metrics: Metrics,
     /// The other connections to the same server.
-    pub(super) links: Vec<Link>,
-    /// The last entry handed over of each feed: its id, and its number.
-    pub(super) last: Vec<(Position, u64)>,
+    links: Vec<Link>,
+    feeds: Vec<Cursor>,
+}
+
+/// How far one feed has been read.
+struct Cursor {
+    feed: Feed,
+    key: String,
+    state: String,
+    /// The last entry handed over: its id, and its number.
+    last: Position,
+    handled: u64,
 }
 
 impl FeedReader {
     /// Creates the group at the end of each feed: what came before, clients resume from the logs.
-    pub(super) async fn begin(&mut self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        for feed in self.keys.feeds() {
-            self.start_at_end(connection, feed).await?;
+    pub(super) async fn begin(
+        route: Route,
+        keys: &Keys,
+        feeds: &[Feed],
+        group: &str,
+        progress: &Progress,
+        links: Vec<Link>,
+        metrics: &Metrics,
+    ) -> RedisResult<Self> {
+        let cursor = |&feed| Cursor {
+            feed,
+            key: keys.feed(feed),
+            state: keys.state(feed),
+            last: Position::BEGINNING,
+            handled: 0,
+        };
+        let mut reader = Self {
+            route,
+            group: group.to_owned(),
+            progress: progress.clone(),
+            metrics: metrics.clone(),
+            links,
+            feeds: feeds.iter().map(cursor).collect(),
+        };
+        let mut connection = reader.connect().await?;
+        for cursor in &mut reader.feeds {
+            cursor.start_at_end(&mut connection, &reader.group).await?;
+            progress.set(cursor.feed, cursor.handled);
         }
-        Ok(())
+        Ok(reader)
+    }
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        self.route.servers.connect(self.route.slot, &link::config(BLOCK + READ_MARGIN)).await
     }
 
     /// Reads until stopped, handing everything over; never returns before, whatever happens to Redis.
@@ -108,7 +150,7 @@ impl FeedReader {
             // They would only find out by failing.
             self.links.iter().for_each(Link::suspect);
             // Until it is known again what this Redis holds, nobody is told that the node has come far enough.
-            self.keys.feeds().for_each(|feed| self.progress.set(feed, 0));
+            self.feeds.iter().for_each(|cursor| self.progress.set(cursor.feed, 0));
             self.metrics.feed_reconnects_total.increment(1);
             pause = if began.elapsed() > PAUSE_MAX { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
             sleep(pause).await;
@@ -122,123 +164,44 @@ impl FeedReader {
         known: bool,
         deliver: &mut impl FnMut(Delivery),
     ) -> RedisResult<()> {
-        let config = link::config(BLOCK + READ_MARGIN);
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection = self.connect().await?;
         if !known {
-            for feed in self.keys.feeds() {
-                self.rewind(&mut connection, feed, deliver).await?;
+            for cursor in &mut self.feeds {
+                cursor.rewind(&mut connection, &self.group, &self.progress, deliver).await?;
             }
-            info!("Reading the feeds again");
+            info!(feed = self.feeds[0].feed.0, "Reading the feeds again");
         }
-        let feeds: Vec<String> = self.keys.feeds().map(|feed| self.keys.feed(feed)).collect();
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.group).arg(CONSUMER).arg("COUNT").arg(READ_ENTRIES_MAX);
-        read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("NOACK").arg("STREAMS").arg(&feeds);
-        feeds.iter().for_each(|_| {
+        read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("NOACK").arg("STREAMS");
+        self.feeds.iter().for_each(|cursor| {
+            read.arg(&cursor.key);
+        });
+        self.feeds.iter().for_each(|_| {
             read.arg(">");
         });
         while !stop.is_cancelled() {
             // The read is never dropped half way: what it had taken would be lost.
             let reply: Value = read.query_async(&mut connection).await?;
             for (key, entries) in parse_reply(&reply)? {
-                let feed = feeds.iter().position(|feed| *feed == key).ok_or_else(|| value::unexpected("a feed"))?;
-                self.hand_over(Feed(feed), entries, deliver);
+                let cursor = self.feeds.iter_mut().find(|cursor| cursor.key == key);
+                let cursor = cursor.ok_or_else(|| value::unexpected("a feed"))?;
+                self.metrics.feed_entries_total.increment(entries.len() as u64);
+                if let Some(entry) = entries.last() {
+                    self.metrics.feed_lag_seconds.set((clock::now_ms() - entry.at).max(0) as f64 / 1_000.0);
+                }
+                cursor.hand_over(entries, &self.progress, deliver);
             }
         }
-        Ok(())
-    }
-
-    fn hand_over(&mut self, feed: Feed, entries: Vec<FeedEntry>, deliver: &mut impl FnMut(Delivery)) {
-        let (mut last, mut handled) = self.last[feed.0];
-        self.metrics.feed_entries_total.increment(entries.len() as u64);
-        for entry in entries {
-            if entry.seq != handled + 1 {
-                warn!(feed = feed.0, expected = handled + 1, found = entry.seq, "A part of the feed was missed");
-                deliver(Delivery::Missed(feed));
-            }
-            (last, handled) = (entry.id, entry.seq);
-            self.metrics.feed_lag_seconds.set((clock::now_ms() - entry.at).max(0) as f64 / 1_000.0);
-            if let Some(event) = entry.event {
-                deliver(Delivery::Event(event));
-            }
-        }
-        deliver(Delivery::BatchEnd);
-        // Only now: who waits for this number finds everything up to it carried out.
-        self.last[feed.0] = (last, handled);
-        self.progress.set(feed, handled);
-    }
-
-    /// Goes back to the last entry that was handed over; the sequence tells afterwards whether something is missing.
-    async fn rewind(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        feed: Feed,
-        deliver: &mut impl FnMut(Delivery),
-    ) -> RedisResult<()> {
-        let key = self.keys.feed(feed);
-        let (last, handled) = self.last[feed.0];
-        let newest = newest(connection, &key).await?;
-        if newest.is_none_or(|newest| newest < last) {
-            // This Redis has lost what was handed over already.
-            self.start_at_end(connection, feed).await?;
-            deliver(Delivery::Missed(feed));
-            deliver(Delivery::BatchEnd);
-            return Ok(());
-        }
-        let set = redis::cmd("XGROUP").arg("SETID").arg(&key).arg(&self.group).arg(last.to_string()).to_owned();
-        match set.query_async::<()>(connection).await {
-            Err(error) if error.code() == Some("NOGROUP") => {
-                create(connection, &key, &self.group, &last.to_string()).await?;
-            }
-            other => other?,
-        }
-        self.progress.set(feed, handled);
-        Ok(())
-    }
-
-    async fn start_at_end(&mut self, connection: &mut MultiplexedConnection, feed: Feed) -> RedisResult<()> {
-        let key = self.keys.feed(feed);
-        let _: RedisResult<Value> =
-            redis::cmd("XGROUP").arg("DESTROY").arg(&key).arg(&self.group).query_async(connection).await;
-        // Number and end belong together: asked in one transaction.
-        let (_, seq, newest): (Value, Option<u64>, Vec<Value>) = redis::pipe()
-            .atomic()
-            .cmd("XGROUP")
-            .arg("CREATE")
-            .arg(&key)
-            .arg(&self.group)
-            .arg("$")
-            .arg("MKSTREAM")
-            .cmd("HGET")
-            .arg(self.keys.state(feed))
-            .arg("seq")
-            .cmd("XREVRANGE")
-            .arg(&key)
-            .arg("+")
-            .arg("-")
-            .arg("COUNT")
-            .arg(1)
-            .query_async(connection)
-            .await?;
-        let last = match newest.first() {
-            Some(entry) => FeedEntry::parse(entry)?.id,
-            None => Position::BEGINNING,
-        };
-        let handled = seq.unwrap_or(0);
-        self.last[feed.0] = (last, handled);
-        self.progress.set(feed, handled);
         Ok(())
     }
 
     /// Takes the group along on a clean stop, as far as Redis can be reached.
     async fn leave(&self) {
-        let config = link::config(READ_MARGIN);
-        let Ok(mut connection) = self.client.get_multiplexed_async_connection_with_config(&config).await else {
-            return;
-        };
-        for feed in self.keys.feeds() {
+        let Ok(mut connection) = self.connect().await else { return };
+        for cursor in &self.feeds {
             let mut destroy = redis::cmd("XGROUP");
-            destroy.arg("DESTROY").arg(self.keys.feed(feed)).arg(&self.group);
+            destroy.arg("DESTROY").arg(&cursor.key).arg(&self.group);
             if let Err(error) = destroy.query_async::<Value>(&mut connection).await {
                 warn!(%error, "The consumer group stays behind; the janitor of another node will remove it");
                 return;
@@ -247,10 +210,85 @@ impl FeedReader {
     }
 }
 
-async fn create(connection: &mut MultiplexedConnection, key: &str, group: &str, id: &str) -> RedisResult<()> {
-    let mut create = redis::cmd("XGROUP");
-    create.arg("CREATE").arg(key).arg(group).arg(id).arg("MKSTREAM");
-    create.query_async(connection).await
+impl Cursor {
+    fn hand_over(&mut self, entries: Vec<FeedEntry>, progress: &Progress, deliver: &mut impl FnMut(Delivery)) {
+        for entry in entries {
+            if entry.seq != self.handled + 1 {
+                let (feed, expected, found) = (self.feed.0, self.handled + 1, entry.seq);
+                warn!(feed, expected, found, "A part of the feed was missed");
+                deliver(Delivery::Missed(self.feed));
+            }
+            (self.last, self.handled) = (entry.id, entry.seq);
+            if let Some(event) = entry.event {
+                deliver(Delivery::Event(event));
+            }
+        }
+        deliver(Delivery::BatchEnd);
+        // Only now: who waits for this number finds everything up to it carried out.
+        progress.set(self.feed, self.handled);
+    }
+
+    /// Goes back to the last entry that was handed over; the sequence tells afterwards whether something is missing.
+    async fn rewind(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        group: &str,
+        progress: &Progress,
+        deliver: &mut impl FnMut(Delivery),
+    ) -> RedisResult<()> {
+        let newest = newest(connection, &self.key).await?;
+        if newest.is_none_or(|newest| newest < self.last) {
+            // This Redis has lost what was handed over already.
+            self.start_at_end(connection, group).await?;
+            deliver(Delivery::Missed(self.feed));
+            deliver(Delivery::BatchEnd);
+            progress.set(self.feed, self.handled);
+            return Ok(());
+        }
+        let last = self.last.to_string();
+        let set = redis::cmd("XGROUP").arg("SETID").arg(&self.key).arg(group).arg(&last).to_owned();
+        match set.query_async::<()>(connection).await {
+            Err(error) if error.code() == Some("NOGROUP") => {
+                let mut create = redis::cmd("XGROUP");
+                create.arg("CREATE").arg(&self.key).arg(group).arg(&last).arg("MKSTREAM");
+                create.query_async::<()>(connection).await?;
+            }
+            other => other?,
+        }
+        progress.set(self.feed, self.handled);
+        Ok(())
+    }
+
+    async fn start_at_end(&mut self, connection: &mut MultiplexedConnection, group: &str) -> RedisResult<()> {
+        let _: RedisResult<Value> =
+            redis::cmd("XGROUP").arg("DESTROY").arg(&self.key).arg(group).query_async(connection).await;
+        // Number and end belong together: asked in one transaction.
+        let (_, seq, newest): (Value, Option<u64>, Vec<Value>) = redis::pipe()
+            .atomic()
+            .cmd("XGROUP")
+            .arg("CREATE")
+            .arg(&self.key)
+            .arg(group)
+            .arg("$")
+            .arg("MKSTREAM")
+            .cmd("HGET")
+            .arg(&self.state)
+            .arg("seq")
+            .cmd("XREVRANGE")
+            .arg(&self.key)
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1)
+            .query_async(connection)
+            .await?;
+        self.last = match newest.first() {
+            Some(entry) => FeedEntry::parse(entry)?.id,
+            None => Position::BEGINNING,
+        };
+        self.handled = seq.unwrap_or(0);
+        Ok(())
+    }
 }
 
 /// The last id that the stream gave out; `None` where there is no stream.

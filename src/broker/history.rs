@@ -34,7 +34,8 @@ struct Part {
 /// Reads logs over a connection of its own, so that large replies do not hold up appends.
 #[derive(Clone)]
 pub(super) struct Reader {
-    pub(super) link: Link,
+    /// One for each feed, or one for all.
+    pub(super) links: Vec<Link>,
     pub(super) options: Options,
 }
 
@@ -131,20 +132,25 @@ impl Broker {
 }
 
 impl Reader {
-    /// Reading changes nothing, so a connection that breaks under it is no reason to give up before the deadline.
+    /// Reading changes nothing, so a connection that breaks under it is no reason to give up before the deadline. Nor
+    /// is one that turns out to lead to a server which is behind this node: another is primary by now.
     async fn read(&self, broker: &Broker, channel: ChannelId, part: &Part, deadline: Instant) -> Result<(u64, Page)> {
         let unavailable = |why: String| Error::Unavailable(anyhow::anyhow!(why));
         let keys = &broker.shared.keys;
+        let feed = keys.feed_of(channel);
+        let link = &self.links[feed.0 % self.links.len()];
         let mut call = broker.shared.read_script.prepare_invoke();
-        call.key(keys.log(channel)).key(keys.state(keys.feed_of(channel)));
+        call.key(keys.log(channel)).key(keys.state(feed));
         call.arg(&part.low).arg(&part.high).arg(part.count).arg(u8::from(part.descending));
         call.arg(part.at.map_or_else(String::new, |position| position.to_string()));
         loop {
-            let open = self.link.open(deadline).await.ok_or_else(|| unavailable("Redis cannot be reached".into()))?;
+            let handled = broker.shared.progress.handled(feed);
+            let open = link.open(deadline).await.ok_or_else(|| unavailable("Redis cannot be reached".into()))?;
             let reply: Result<Value, _> = call.invoke_async(&mut open.connection.clone()).await;
             match reply.and_then(|reply| parse(&reply)) {
+                Ok((seq, _)) if seq < handled => link.suspect(),
                 Ok(page) => return Ok(page),
-                Err(error) if self.link.failed(&open, &error) && Instant::now() < deadline => {}
+                Err(error) if link.failed(&open, &error) => {}
                 Err(error) => return Err(unavailable(error.to_string())),
             }
         }

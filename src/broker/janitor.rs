@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::Context;
-use deadpool_redis::Pool;
-use redis::{RedisError, Value};
+use redis::{RedisError, RedisResult, Value};
 use tokio::time::interval;
 use tracing::{info, warn};
 
-use super::keys::Keys;
+use super::keys::{Keys, slot_of};
+use super::servers::Servers;
 use super::{Broker, value};
 
 /// How often a node tells that it lives.
@@ -22,10 +22,11 @@ const SWEEP: Duration = Duration::from_secs(60);
 const CANARY: Duration = Duration::from_secs(5);
 
 /// Tells that this node lives. Comes before its groups, so that no janitor takes them for a dead node's.
-pub(super) async fn announce(pool: &Pool, keys: &Keys, group: &str) -> anyhow::Result<()> {
-    let mut connection = pool.get().await?;
+pub(super) async fn announce(servers: &Servers, keys: &Keys, group: &str) -> anyhow::Result<()> {
+    let key = keys.node(group);
+    let mut connection = servers.pooled(slot_of(&key)).await?;
     redis::cmd("SET")
-        .arg(keys.node(group))
+        .arg(key)
         .arg(1)
         .arg("EX")
         .arg(DEAD_AFTER.as_secs())
@@ -39,7 +40,7 @@ pub(super) async fn heartbeat(broker: Broker) {
     loop {
         ticks.tick().await;
         let shared = &broker.shared;
-        if let Err(error) = announce(&shared.pool, &shared.keys, &shared.options.group).await {
+        if let Err(error) = announce(&shared.servers, &shared.keys, &shared.options.group).await {
             warn!(error = format!("{error:#}"), "Redis did not take the heartbeat");
         }
     }
@@ -69,21 +70,20 @@ pub(super) async fn sweep(broker: Broker) {
 
 async fn sweep_once(broker: &Broker) -> anyhow::Result<()> {
     let shared = &broker.shared;
-    let mut connection = shared.pool.get().await?;
+    let (servers, keys, group) = (&shared.servers, &shared.keys, &shared.options.group);
     let mut lock = redis::cmd("SET");
-    lock.arg(shared.keys.janitor()).arg(&shared.options.group).arg("NX").arg("EX").arg(SWEEP.as_secs());
+    lock.arg(keys.janitor()).arg(group).arg("NX").arg("EX").arg(SWEEP.as_secs());
+    let mut connection = servers.pooled(slot_of(&keys.janitor())).await?;
     if lock.query_async::<Option<String>>(&mut connection).await?.is_none() {
         return Ok(());
     }
-    let mut alive = HashSet::from([shared.options.group.clone()]);
-    for feed in shared.keys.feeds() {
-        let key = shared.keys.feed(feed);
+    let mut alive = HashSet::from([group.clone()]);
+    for feed in keys.feeds() {
+        let key = keys.feed(feed);
+        let mut connection = servers.pooled(keys.slot(feed)).await?;
         let groups: Value = redis::cmd("XINFO").arg("GROUPS").arg(&key).query_async(&mut connection).await?;
         for group in names(&groups)? {
-            if alive.contains(&group) {
-                continue;
-            }
-            if redis::cmd("EXISTS").arg(shared.keys.node(&group)).query_async(&mut connection).await? {
+            if alive.contains(&group) || is_alive(servers, keys, &group).await? {
                 alive.insert(group);
                 continue;
             }
@@ -92,6 +92,12 @@ async fn sweep_once(broker: &Broker) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+async fn is_alive(servers: &Servers, keys: &Keys, group: &str) -> RedisResult<bool> {
+    let key = keys.node(group);
+    let mut connection = servers.pooled(slot_of(&key)).await?;
+    redis::cmd("EXISTS").arg(key).query_async(&mut connection).await
 }
 
 /// The names in the reply of `XINFO GROUPS`: a list of lists of fields.

@@ -39,6 +39,11 @@ impl Keys {
         Feed((id.as_u64_pair().1 % self.tags.len() as u64) as usize)
     }
 
+    /// The slot of a Redis Cluster that holds everything of a feed.
+    pub(super) fn slot(&self, feed: Feed) -> u16 {
+        slot_of(&self.tags[feed.0])
+    }
+
     /// The stream that every node reads.
     pub(super) fn feed(&self, feed: Feed) -> String {
         format!("{}:{{{}}}:feed", self.prefix, self.tags[feed.0])
@@ -75,13 +80,18 @@ impl Keys {
     }
 }
 
+/// The slot of a Redis Cluster that a key without a hash tag falls into.
+pub(super) fn slot_of(key: &str) -> u16 {
+    crc16(key.as_bytes()) % SLOTS as u16
+}
+
 /// A hash tag whose slot lies in the feed's share of all slots: however a Cluster splits them into ranges, each
 /// primary gets its share of the feeds. The same for ever, since the search is deterministic.
 fn tag(feed: usize, feeds: usize) -> String {
     let share = feed * SLOTS / feeds..(feed + 1) * SLOTS / feeds;
     (0..)
         .map(|n: u32| format!("{feed}.{n}"))
-        .find(|tag| share.contains(&(usize::from(crc16(tag.as_bytes())) % SLOTS)))
+        .find(|tag| share.contains(&usize::from(slot_of(tag))))
         .expect("some tag falls into every share")
 }
 
@@ -110,7 +120,7 @@ mod tests {
     fn feeds_spread_evenly_over_the_slots() {
         for feeds in [1, 16, 64] {
             let keys = Keys::new("burble", feeds);
-            let slots: Vec<usize> = keys.tags.iter().map(|t| usize::from(crc16(t.as_bytes())) % SLOTS).collect();
+            let slots: Vec<usize> = keys.feeds().map(|feed| usize::from(keys.slot(feed))).collect();
             assert!(slots.is_sorted());
             assert!(slots.iter().enumerate().all(|(i, slot)| slot * feeds / SLOTS == i));
         }

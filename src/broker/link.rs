@@ -4,12 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError, RedisResult};
+use redis::{AsyncConnectionConfig, RedisError, RedisResult};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
+use super::servers::Servers;
+
+/// What a server answers that does not hold the keys, or may not be written to: it has done nothing, another one is to
+/// be looked for, or the same one again a little later.
+const ELSEWHERE: [&str; 7] = ["READONLY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "LOADING"];
 /// The first pause before connecting again; each further one doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// The longest pause before connecting again: how late at most a node notices that Redis is back.
@@ -31,6 +37,13 @@ pub(super) struct Open {
     number: u64,
 }
 
+/// The primary of a slot, whichever it is.
+#[derive(Clone)]
+pub(super) struct Route {
+    pub(super) servers: Servers,
+    pub(super) slot: u16,
+}
+
 #[derive(Default)]
 struct Broken {
     number: AtomicU64,
@@ -40,27 +53,35 @@ struct Broken {
 impl Link {
     /// The link, and the future that keeps it connected until it is dropped. `prepare` runs on each new connection
     /// before anybody else uses it.
-    pub(super) fn new<F>(
+    pub(super) fn new<P>(
         name: &'static str,
-        client: Client,
+        route: Route,
         response_timeout: Duration,
-        prepare: impl Fn(MultiplexedConnection) -> F + Send + Sync + 'static,
-    ) -> (Self, impl Future<Output = ()> + Send)
+        prepare: Option<P>,
+    ) -> (Self, impl Future<Output = ()> + Send + use<P>)
     where
-        F: Future<Output = RedisResult<()>> + Send,
+        P: Fn(MultiplexedConnection) -> BoxFuture<'static, RedisResult<()>> + Send + Sync + 'static,
     {
         let (tx, open) = watch::channel(None);
         let broken = Arc::new(Broken::default());
         let link = Self { open, broken: broken.clone() };
         let keep = async move {
             let config = config(response_timeout);
+            let mut pause = PAUSE_MIN;
             for number in 1.. {
-                let connection = connect(name, &client, &config, &prepare).await;
+                let connection = connect(name, &route, &config, prepare.as_ref(), &mut pause).await;
+                let since = Instant::now();
                 tx.send_replace(Some(Open { connection, number }));
                 while broken.number.load(Ordering::Acquire) < number {
                     broken.notify.notified().await;
                 }
                 tx.send_replace(None);
+                // One that broke at once counts as one that could not be had.
+                if since.elapsed() > PAUSE_MAX {
+                    pause = PAUSE_MIN;
+                } else {
+                    wait(&mut pause).await;
+                }
             }
         };
         (link, keep)
@@ -87,7 +108,7 @@ impl Link {
     /// Tells of a failure; has the connection replaced, and says so, where the failure means that it is broken, or leads
     /// to a server that must not be written to.
     pub(super) fn failed(&self, open: &Open, error: &RedisError) -> bool {
-        let broken = error.is_io_error() || error.is_unrecoverable_error() || error.code() == Some("READONLY");
+        let broken = error.is_io_error() || error.is_unrecoverable_error() || is_elsewhere(error);
         if broken {
             self.broken.number.fetch_max(open.number, Ordering::AcqRel);
             self.broken.notify.notify_one();
@@ -104,35 +125,38 @@ pub(super) fn config(response_timeout: Duration) -> AsyncConnectionConfig {
         .set_pipeline_buffer_size(1024)
 }
 
-async fn connect<F>(
+async fn connect(
     name: &'static str,
-    client: &Client,
+    route: &Route,
     config: &AsyncConnectionConfig,
-    prepare: &(impl Fn(MultiplexedConnection) -> F + Sync),
-) -> MultiplexedConnection
-where
-    F: Future<Output = RedisResult<()>>,
-{
-    let mut pause = PAUSE_MIN;
+    prepare: Option<&(impl Fn(MultiplexedConnection) -> BoxFuture<'static, RedisResult<()>> + Sync)>,
+    pause: &mut Duration,
+) -> MultiplexedConnection {
     loop {
         let attempt = async {
-            let connection = client.get_multiplexed_async_connection_with_config(config).await?;
-            prepare(connection.clone()).await?;
+            let connection = route.servers.connect(route.slot, config).await?;
+            if let Some(prepare) = prepare {
+                prepare(connection.clone()).await?;
+            }
             RedisResult::Ok(connection)
         };
         match attempt.await {
             Ok(connection) => {
-                info!(link = name, "Connected to Redis");
+                info!(link = name, slot = route.slot, "Connected to Redis");
                 return connection;
             }
-            Err(error) => warn!(link = name, %error, "Redis cannot be reached; trying again"),
+            Err(error) => warn!(link = name, slot = route.slot, %error, "Redis cannot be reached; trying again"),
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        wait(pause).await;
     }
 }
 
-/// A link with nothing to prepare.
-pub(super) async fn unprepared(_: MultiplexedConnection) -> RedisResult<()> {
-    Ok(())
+async fn wait(pause: &mut Duration) {
+    sleep(*pause).await;
+    *pause = (*pause * 2).min(PAUSE_MAX);
+}
+
+/// Whether the server has done nothing, since it is not, or not yet, the one to ask.
+pub(super) fn is_elsewhere(error: &RedisError) -> bool {
+    error.code().is_some_and(|code| ELSEWHERE.contains(&code))
 }

@@ -10,14 +10,13 @@ mod janitor;
 mod keys;
 mod link;
 mod notice;
+mod servers;
 mod setup;
 mod value;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_redis::Pool;
 use futures_util::future::{BoxFuture, try_join_all};
 use redis::Script;
 use tokio::sync::Semaphore;
@@ -29,23 +28,18 @@ pub use feed::{Delivery, FeedReader};
 pub use history::{PAGE_ENTRIES, Page};
 pub use keys::Feed;
 pub use notice::{FeedEvent, Notice};
+pub use servers::Address;
 
+use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{ChannelId, Position};
+use crate::model::ChannelId;
 use append::{Appender, Item};
 use feed::Progress;
 use history::Reader;
 use keys::Keys;
-
-/// Where Redis is.
-#[derive(Clone, Debug)]
-pub enum Address {
-    /// A socket in the file system.
-    Unix(PathBuf),
-    /// A host, a port, and the password where one is needed.
-    Tcp(String, u16, Option<crate::config::Secret>),
-}
+use link::{Link, Route};
+use servers::Servers;
 
 /// What an acknowledged message has survived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +71,8 @@ impl Durability {
 pub struct Options {
     /// Where Redis is.
     pub address: Address,
+    /// Its password, where it has one.
+    pub password: Option<Secret>,
     /// What every key begins with.
     pub prefix: String,
     /// How many feeds there are; fixed at installation.
@@ -115,7 +111,7 @@ struct Shared {
     read_script: Script,
     progress: Progress,
     page_reads: Semaphore,
-    pool: Pool,
+    servers: Servers,
     metrics: Metrics,
 }
 
@@ -123,8 +119,8 @@ struct Shared {
 pub struct Upkeep {
     /// Keeps connections, writes the queues, tells that the node lives, cleans up after dead ones.
     pub tasks: Vec<(&'static str, BoxFuture<'static, ()>)>,
-    /// Reads the feeds.
-    pub reader: FeedReader,
+    /// Read the feeds, each its own.
+    pub readers: Vec<FeedReader>,
 }
 
 impl Broker {
@@ -134,49 +130,64 @@ impl Broker {
     /// Says what is wrong with the set-up, and the remedy.
     pub async fn connect(options: Options, database: Uuid, metrics: &Metrics) -> anyhow::Result<(Self, Upkeep)> {
         let keys = Keys::new(&options.prefix, options.feeds);
-        let client = setup::client(&options.address)?;
-        let pool = setup::pool(&options)?;
-        setup::check(&pool, &options, &keys, database).await?;
+        let servers = Servers::new(options.address.clone(), options.password.clone(), options.append_timeout);
+        setup::check(&servers, &options, &keys, database).await?;
 
-        let progress = Progress::new(options.feeds);
-        let mut reader = FeedReader {
-            client: client.clone(),
-            keys: keys.clone(),
-            group: options.group.clone(),
-            progress: progress.clone(),
-            metrics: metrics.clone(),
-            links: Vec::new(),
-            last: vec![(Position::BEGINNING, 0); options.feeds],
+        let mut tasks: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
+        let mut link = |name, feeds: &[Feed], prepare: Option<bool>| {
+            let route = Route { servers: servers.clone(), slot: keys.slot(feeds[0]) };
+            let prepare = prepare.map(|survives| setup::origin(&keys, feeds, survives));
+            let (link, keep) = Link::new(name, route, options.append_timeout, prepare);
+            tasks.push((name, Box::pin(keep)));
+            link
         };
-        janitor::announce(&pool, &keys, &options.group).await?;
-        reader.begin(&mut *pool.get().await?).await?;
+        let each: Vec<Vec<Feed>> = keys.feeds().map(|feed| vec![feed]).collect();
+        let all = vec![keys.feeds().collect::<Vec<_>>()];
+        let apart = if servers.is_cluster() { &each } else { &all };
+        // A connection that waits for replicas holds up what comes behind it, so that each feed gets its own.
+        let waits = matches!(options.durability, Durability::Replica { .. });
+        let survives_restart = matches!(
+            (&options.address, options.durability),
+            (Address::Unix(_) | Address::Single(_), Durability::Fsync)
+        );
+        let append_lanes = if waits { &each } else { apart };
+        let append_links: Vec<_> =
+            append_lanes.iter().map(|feeds| link("append link", feeds, Some(survives_restart))).collect();
+        let read_links: Vec<_> = apart.iter().map(|feeds| link("read link", feeds, None)).collect();
 
-        let (append_link, keep_append) =
-            link::Link::new("append", client.clone(), options.append_timeout, setup::origin(&keys, &options));
-        let (read_link, keep_read) = link::Link::new("read", client, options.append_timeout, link::unprepared);
-        reader.links = vec![append_link.clone(), read_link.clone()];
-        let (appender, writers) = Appender::new(&append_link, &keys, &options, metrics);
+        janitor::announce(&servers, &keys, &options.group).await?;
+        // Before anybody reads, so that a first start finds no hole in its feeds.
+        for feeds in apart {
+            let connection = servers.pooled(keys.slot(feeds[0])).await?;
+            setup::origin(&keys, feeds, survives_restart)(connection.clone()).await?;
+        }
+        let progress = Progress::new(options.feeds);
+        let mut readers = Vec::new();
+        for feeds in apart {
+            let lane =
+                |links: &[Link]| feeds.iter().map(|feed| links[feed.0 % links.len()].clone()).collect::<Vec<_>>();
+            let links = [lane(&append_links), lane(&read_links)].concat();
+            let route = Route { servers: servers.clone(), slot: keys.slot(feeds[0]) };
+            readers.push(FeedReader::begin(route, &keys, feeds, &options.group, &progress, links, metrics).await?);
+        }
+        let (appender, writers) = Appender::new(&append_links, &keys, &options, metrics);
         let shared = Shared {
-            reader: Reader { link: read_link, options: options.clone() },
+            reader: Reader { links: read_links, options: options.clone() },
             read_script: history::script(),
             page_reads: Semaphore::new(options.page_reads),
             keys,
             options,
             appender,
             progress,
-            pool,
+            servers,
             metrics: metrics.clone(),
         };
         let broker = Self { shared: Arc::new(shared) };
-        let mut tasks: Vec<(&'static str, BoxFuture<'static, ()>)> = vec![
-            ("append link", Box::pin(keep_append)),
-            ("read link", Box::pin(keep_read)),
-            ("heartbeat", Box::pin(janitor::heartbeat(broker.clone()))),
-            ("janitor", Box::pin(janitor::sweep(broker.clone()))),
-            ("canary", Box::pin(janitor::canary(broker.clone()))),
-        ];
+        tasks.push(("heartbeat", Box::pin(janitor::heartbeat(broker.clone()))));
+        tasks.push(("janitor", Box::pin(janitor::sweep(broker.clone()))));
+        tasks.push(("canary", Box::pin(janitor::canary(broker.clone()))));
         tasks.extend(writers.into_iter().map(|writer| ("append", Box::pin(writer) as BoxFuture<'static, ()>)));
-        Ok((broker, Upkeep { tasks, reader }))
+        Ok((broker, Upkeep { tasks, readers }))
     }
 
     /// Puts a message into the queue of its channel's feed. Those of one channel are written in the order of the calls.
@@ -230,11 +241,12 @@ impl Broker {
         }
     }
 
-    /// Puts an entry into a feed, so that a reader which was told to stop need not wait for one.
-    pub fn wake_reader(&self) {
-        let node = self.shared.options.group.clone();
-        // Where that fails the reader notices a little later.
-        let _ = self.announce(&Notice::Canary { node, number: 0 });
+    /// Puts an entry into each feed, so that readers which were told to stop need not wait for one.
+    pub fn wake_readers(&self) {
+        for number in 0..self.shared.options.feeds as u64 {
+            // Where that fails the reader notices a little later.
+            let _ = self.announce(&Notice::Canary { node: self.shared.options.group.clone(), number });
+        }
     }
 
     /// The feed of a channel.

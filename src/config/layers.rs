@@ -98,11 +98,11 @@ impl Read {
     }
 
     /// A default that follows from other settings.
-    pub(super) fn or_insert(&mut self, path: &str, value: impl FnOnce(&Dict) -> Option<String>) {
+    pub(super) fn or_insert(&mut self, path: &str, value: impl FnOnce(&Dict) -> Option<Value>) {
         if Value::from(self.values.clone()).find(path).is_none()
             && let Some(value) = value(&self.values)
         {
-            insert(&mut self.values, path, value.into());
+            insert(&mut self.values, path, value);
         }
     }
 }

@@ -52,10 +52,11 @@ impl Settings {
 
     fn read(file: Option<&Path>, vars: impl Iterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
         let mut read = layers::read(file, vars);
-        read.or_insert("node_name", |_| Some(host_name()));
+        read.or_insert("node_name", |_| Some(host_name().into()));
         read.or_insert("server.db", |values| {
             Some(Path::new(values.get("data_dir")?.as_str()?).join("burble.db").to_str()?.into())
         });
+        read.or_insert("pubsub.feeds", |values| Some(default_feeds(values).into()));
         read.or_insert("pubsub.durability", |values| Some(default_durability(values).as_str().into()));
         let mut problems = read.problems;
         let mut settings: Self = match Value::from(read.values).deserialize() {
@@ -100,14 +101,17 @@ impl Settings {
             format!("found {}, expected at least {PASSWORD_ROUNDS_SAFE} unless ENV=development", auth.password_rounds),
         );
         check(
-            pubsub.server_mode != RedisMode::Single,
+            pubsub.server_mode != RedisMode::Single && pubsub.is_embedded(),
             "PUBSUB_SERVER_MODE",
-            format!("{} is not supported yet, expected single", pubsub.server_mode),
+            format!("found {}, expected single, or the servers in PUBSUB_SERVER_HOST", pubsub.server_mode),
         );
         check(
             pubsub.server_mode == RedisMode::Single && pubsub.server_host.len() > 1,
             "PUBSUB_SERVER_HOST",
-            format!("found {} hosts, expected one with PUBSUB_SERVER_MODE=single", pubsub.server_host.len()),
+            format!(
+                "found {} hosts, expected one, or PUBSUB_SERVER_MODE=sentinel or cluster",
+                pubsub.server_host.len()
+            ),
         );
         check(
             pubsub.is_embedded() && pubsub.durability == Durability::Replica,
@@ -172,6 +176,12 @@ impl PubSub {
 fn default_durability(values: &Dict) -> Durability {
     let hosts = values.get("pubsub").and_then(|it| it.as_dict()?.get("server_host")?.as_array());
     if hosts.is_none_or(<[Value]>::is_empty) { Durability::Fsync } else { Durability::Memory }
+}
+
+/// On a Cluster more, so that they spread over its servers.
+fn default_feeds(values: &Dict) -> u16 {
+    let mode = values.get("pubsub").and_then(|it| it.as_dict()?.get("server_mode")?.as_str());
+    if mode == Some(RedisMode::Cluster.as_str()) { 64 } else { 16 }
 }
 
 /// The host's name: from Linux, else from the command that every Unix has.

@@ -37,6 +37,10 @@ fn is_prefix(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c))
 }
 
+fn is_sentinel_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_whitespace)
+}
+
 macro_rules! settings {
     (
         node {
@@ -139,15 +143,19 @@ settings! {
 
     /// The log of all messages: Redis Streams.
     pubsub: PubSub {
-        /// The Redis to use. With none, Burble starts a private one of its own.
+        /// The Redis to use, or several Sentinels or nodes of a Cluster. With none, Burble starts a private one.
         "PUBSUB_SERVER_HOST" server_host: Vec<HostPort>,
             List("host or host:port", |text| text.parse::<HostPort>().is_ok()), Otherwise("none: an embedded Redis");
         /// The port where the host names none.
         "PUBSUB_SERVER_PORT" server_port: u16, Number(1, 65_535), Value("6379");
         /// The password of that Redis.
         "PUBSUB_SERVER_PASS" server_pass: Option<Secret>, Kind::Secret(1), Otherwise("none");
-        /// What kind of Redis it is. For now, `single` alone is supported.
+        /// What the hosts are: one Redis, Sentinels that name the primary, or nodes of a Redis Cluster.
         "PUBSUB_SERVER_MODE" server_mode: RedisMode, Choice(RedisMode::NAMES), Value("single");
+        /// What the Sentinels call the primary.
+        "PUBSUB_SENTINEL_NAME" sentinel_name: String, Text("a name without spaces", is_sentinel_name), Value("mymaster");
+        /// The password of the Sentinels themselves.
+        "PUBSUB_SENTINEL_PASS" sentinel_pass: Option<Secret>, Kind::Secret(1), Otherwise("none");
         /// What an `ok` promises: Redis has the message in memory, has flushed it to disk, or replicas have it.
         "PUBSUB_DURABILITY" durability: Durability, Choice(Durability::NAMES), Otherwise("embedded: fsync; else memory");
         /// How many replicas must confirm under `replica`.
@@ -155,7 +163,7 @@ settings! {
         /// What all keys in Redis begin with; installations that share a Redis need different ones.
         "PUBSUB_PREFIX" prefix: String, Text("a-z, 0-9, _ and -", is_prefix), Value("burble");
         /// Feeds that channels are spread over; fixed once there are messages.
-        "PUBSUB_FEEDS" feeds: u16, Number(1, 256), Value("16");
+        "PUBSUB_FEEDS" feeds: u16, Number(1, 256), Otherwise("16; on a Cluster 64");
         /// How much a feed keeps for a node that was cut off.
         "PUBSUB_FEED_SECONDS" feed_seconds: u64, Number(1, 3_600), Value("30");
         /// After which time without an answer from Redis a `send` is told `outcome_unknown`.

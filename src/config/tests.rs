@@ -183,7 +183,7 @@ fn a_file_that_is_no_toml_is_told_with_the_rest() {
 fn settings_that_contradict_each_other_are_refused() {
     let redis = ("PUBSUB_SERVER_HOST", "redis");
     let key = ("AUTH_SECRET", KEY);
-    let rows: [(&[(&str, &str)], &str); 8] = [
+    let rows: [(&[(&str, &str)], &str); 7] = [
         (
             &[redis],
             "AUTH_SECRET: not set, and with PUBSUB_SERVER_HOST all nodes must share one; make it with: openssl rand -base64 48",
@@ -202,16 +202,12 @@ fn settings_that_contradict_each_other_are_refused() {
         ),
         (&[("OPS_PORT", "8080")], "OPS_PORT (environment): found 8080, which SERVER_PORT has; expected another"),
         (
-            &[redis, key, ("PUBSUB_SERVER_MODE", "cluster")],
-            "PUBSUB_SERVER_MODE (environment): cluster is not supported yet, expected single",
-        ),
-        (
-            &[redis, key, ("PUBSUB_SERVER_MODE", "sentinel")],
-            "PUBSUB_SERVER_MODE (environment): sentinel is not supported yet, expected single",
+            &[("PUBSUB_SERVER_MODE", "cluster")],
+            "PUBSUB_SERVER_MODE (environment): found cluster, expected single, or the servers in PUBSUB_SERVER_HOST",
         ),
         (
             &[("PUBSUB_SERVER_HOST", "a,b:1"), key],
-            "PUBSUB_SERVER_HOST (environment): found 2 hosts, expected one with PUBSUB_SERVER_MODE=single",
+            "PUBSUB_SERVER_HOST (environment): found 2 hosts, expected one, or PUBSUB_SERVER_MODE=sentinel or cluster",
         ),
     ];
     for (vars, expected) in rows {
