@@ -8,8 +8,8 @@ use anyhow::{Context, anyhow};
 use metrics::Gauge;
 use pbkdf2::phc::PasswordHash;
 use pbkdf2::{Algorithm, Params, PasswordHasher, PasswordVerifier, Pbkdf2};
+use tokio::runtime::{self, Runtime};
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
@@ -21,6 +21,11 @@ pub const PASSWORD_CHARS_MIN: usize = 8;
 pub const PASSWORD_CHARS_MAX: usize = 256;
 /// When to come again where too many are waiting.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How much the threads that hash give way to all others: on a machine that is busy they get about a tenth of what a
+/// thread gets that serves messages. See nice(1).
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
 
 /// A password as it was typed. It is never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -75,7 +80,38 @@ pub struct Passwords {
     dummy: Arc<str>,
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
+    threads: Arc<Threads>,
     metrics: Metrics,
+}
+
+/// Threads of their own, for they are to be slower than the others.
+struct Threads(Option<Runtime>);
+
+impl Threads {
+    fn new(count: usize) -> anyhow::Result<Self> {
+        let mut builder = runtime::Builder::new_current_thread();
+        builder.max_blocking_threads(count).thread_name("password").on_thread_start(|| {
+            // A thread alone has a niceness on Linux only; elsewhere it would be that of the whole node.
+            #[cfg(target_os = "linux")]
+            if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+                tracing::warn!(%error, "Sign-ins may hold up messages: their threads cannot be made to give way");
+            }
+        });
+        Ok(Self(Some(builder.build()?)))
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Threads {
+    /// Nobody waits for a hash any more; a runtime may not be dropped by a task in any other way.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// One that waits for a thread; counted until it is dropped.
@@ -106,6 +142,7 @@ impl Passwords {
             scheme: Pbkdf2::new(Algorithm::Pbkdf2Sha256, params),
             rounds,
             dummy: dummy(params)?.into(),
+            threads: Arc::new(Threads::new(threads)?),
             running: Arc::new(Semaphore::new(threads)),
             admitted: Arc::new(Semaphore::new(threads.saturating_add(waiting_max).min(Semaphore::MAX_PERMITS))),
             metrics,
@@ -143,7 +180,7 @@ impl Passwords {
         drop(waiting);
         let seconds = self.metrics.password_seconds.clone();
         // The permits go with the work: it runs to its end even if nobody waits for it any more.
-        let done = spawn_blocking(move || {
+        let done = self.threads.runtime().spawn_blocking(move || {
             let _permits = (admitted, running);
             let began = Instant::now();
             let done = work();
@@ -209,6 +246,15 @@ mod tests {
         assert!(Password::presented("short".into()).is_ok());
         assert!(matches!(Password::presented("x".repeat(257)), Err(Error::BadCredentials)));
         assert_eq!(format!("{:?}", password("correct horse")), "Password(…)");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn only_the_threads_that_hash_give_way_to_others() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let before = niceness();
+        assert_eq!(passwords().on_a_thread(move || Ok(niceness())).await.unwrap(), before.max(NICENESS));
+        assert_eq!(niceness(), before);
     }
 
     #[tokio::test]
