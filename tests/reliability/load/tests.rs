@@ -2,17 +2,26 @@
 
 use std::time::Duration;
 
-use super::checker::Outcome;
+use super::checker::{Loss, Outcome, Rules};
 use super::fault_proxy::{FaultProxy, Flow};
 use super::history::History;
 use super::{Load, LoadOptions};
-use crate::support::{LONG_PATIENCE, TestServer, within};
+use crate::support::redis::Redis;
+use crate::support::{LONG_PATIENCE, TestServer, eventually, within};
 
 /// Until so many more messages were acknowledged.
 async fn acknowledged(load: &Load, more: u64) {
     let mut count = load.acknowledged();
     let goal = *count.borrow() + more;
     within(LONG_PATIENCE, "messages are acknowledged", count.wait_for(|count| *count >= goal)).await.expect("writers");
+}
+
+/// Until one more client was told that the log does not answer.
+async fn refused(history: &History) {
+    let told =
+        || ["unavailable", "outcome_unknown"].iter().filter_map(|code| history.lock().codes.get(*code).copied()).sum();
+    let before: u64 = told();
+    eventually("a client is told of the fault", async || (told() > before).then_some(())).await;
 }
 
 #[track_caller]
@@ -101,4 +110,71 @@ async fn who_is_removed_hears_no_more_and_the_others_go_on() {
     load.remove(1, 2).await;
     acknowledged(&load, 200).await;
     kept_the_promise(&load.finish().await);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_hard_to_reach_costs_nothing_but_time() {
+    let redis = format!("127.0.0.1:{}", Redis::shared().port).parse().expect("an address");
+    let before_redis = FaultProxy::start(redis).await;
+    let port = before_redis.address.port().to_string();
+    let env = [("PUBSUB_SERVER_PORT", port.as_str()), ("PUBSUB_APPEND_TIMEOUT_MS", "300")];
+    let (one, two) = TestServer::pair_with(&env).await;
+    let history = History::new();
+    let addresses = vec![one.address, two.address];
+    let load = Load::start(LoadOptions { addresses, ..Default::default() }, &history).await;
+    acknowledged(&load, 100).await;
+    before_redis.reset();
+    acknowledged(&load, 100).await;
+    for fault in [FaultProxy::to_server, FaultProxy::to_client, FaultProxy::both] {
+        for flow in [Flow::Stall, Flow::Blackhole, Flow::Trickle(Duration::from_millis(10))] {
+            history.mark(&format!("{flow:?}"));
+            fault(&before_redis, flow);
+            refused(&history).await;
+            before_redis.both(Flow::Pass);
+            acknowledged(&load, 100).await;
+        }
+    }
+    before_redis.refuse(true);
+    before_redis.reset();
+    refused(&history).await;
+    before_redis.refuse(false);
+    acknowledged(&load, 100).await;
+    kept_the_promise(&load.finish().await);
+}
+
+#[tokio::test]
+async fn what_a_redis_without_a_disk_loses_is_announced() {
+    let mut redis = Redis::start(false);
+    let server = TestServer::on(&redis, &[]).await;
+    let history = History::new();
+    let rules = Rules { loss: Loss::Allowed, retention: None };
+    let addresses = vec![server.address];
+    let load = Load::start(LoadOptions { addresses, rules, ..Default::default() }, &history).await;
+    acknowledged(&load, 200).await;
+    history.mark("killed");
+    redis.kill();
+    refused(&history).await;
+    redis.restart();
+    acknowledged(&load, 200).await;
+    let outcome = load.finish().await;
+    println!("{:#?}", outcome.figures);
+    assert_eq!(outcome.violations, []);
+    assert!(outcome.figures.lost >= 200, "all that was acknowledged is gone");
+    assert!(!outcome.figures.gaps.is_empty());
+}
+
+#[tokio::test]
+async fn a_redis_that_keeps_what_it_acknowledged_loses_nothing_in_a_crash() {
+    let mut redis = Redis::start(true);
+    let server = TestServer::on(&redis, &[("PUBSUB_DURABILITY", "fsync")]).await;
+    let history = History::new();
+    let load = Load::start(LoadOptions { addresses: vec![server.address], ..Default::default() }, &history).await;
+    acknowledged(&load, 200).await;
+    redis.kill();
+    refused(&history).await;
+    redis.restart();
+    acknowledged(&load, 200).await;
+    let outcome = load.finish().await;
+    kept_the_promise(&outcome);
+    assert_eq!(outcome.figures.gaps.len(), 0);
 }

@@ -89,6 +89,7 @@ pub(super) struct Link {
     /// Commands without an answer, the oldest first, and since when.
     waiting: VecDeque<(u32, Instant)>,
     heard: Instant,
+    answered: Instant,
 }
 
 impl Link {
@@ -109,7 +110,8 @@ impl Link {
         let socket = WebSocketStream::from_partially_read(stream, answer.body, Role::Client, None).await;
         let (client, history, patience) = (line.client, line.history.clone(), line.patience);
         let (waiting, heard) = (VecDeque::new(), Instant::now());
-        let mut link = Self { address, token, socket, client, history, patience, next_ref: 0, waiting, heard };
+        let mut link =
+            Self { address, token, socket, client, history, patience, next_ref: 0, waiting, heard, answered: heard };
         let welcome = timeout(patience, link.read()).await.ok()?.ok()??;
         if welcome.ev != "welcome" {
             return None;
@@ -145,8 +147,8 @@ impl Link {
                 self.ping().await?;
             }
             let check = match self.waiting.front() {
-                // A server that is busy with us speaks, or answers; one that does neither is dead.
-                Some((_, asked)) => *asked + self.patience,
+                // One answer after another is slow; none in all this time is dead, whatever events still come.
+                Some((_, asked)) => self.answered.max(*asked) + self.patience,
                 None => self.heard + PING_AFTER,
             };
             if now >= check && !self.waiting.is_empty() {
@@ -176,6 +178,7 @@ impl Link {
             if frame.ev == "error" {
                 recorded.refused(&frame.code);
             }
+            self.answered = Instant::now();
             self.waiting.retain(|waiting| Some(waiting.0) != frame.reference);
         }
         match frame.ev.as_str() {
