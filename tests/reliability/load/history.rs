@@ -176,6 +176,8 @@ pub(crate) struct Recorded {
     pub(crate) marks: Vec<(String, Micros)>,
     /// Errors to any command, by code.
     pub(crate) codes: BTreeMap<String, u64>,
+    /// Tokens that were replaced on a live session, before they ran out.
+    pub(crate) renewed: usize,
 }
 
 impl Recorded {

@@ -7,7 +7,7 @@ use super::fault_proxy::{FaultProxy, Flow};
 use super::history::History;
 use super::{Load, LoadOptions};
 use crate::support::redis::Redis;
-use crate::support::{LONG_PATIENCE, TestServer, eventually, within};
+use crate::support::{LONG_PATIENCE, TestServer, TestUser, eventually, within};
 
 /// Until so many more messages were acknowledged.
 async fn acknowledged(load: &Load, more: u64) {
@@ -177,4 +177,27 @@ async fn a_redis_that_keeps_what_it_acknowledged_loses_nothing_in_a_crash() {
     let outcome = load.finish().await;
     kept_the_promise(&outcome);
     assert_eq!(outcome.figures.gaps.len(), 0);
+}
+
+#[tokio::test]
+async fn tokens_are_renewed_in_time_and_a_revoked_sign_in_is_made_anew() {
+    // `expiring` comes a minute before the end: here, after a second.
+    let server = TestServer::with(&[("AUTH_ACCESS_SECONDS", "61")]).await;
+    let history = History::new();
+    let load = Load::start(LoadOptions { addresses: vec![server.address], ..Default::default() }, &history).await;
+    eventually("a token is renewed", async || (history.lock().renewed > 0).then_some(())).await;
+    acknowledged(&load, 100).await;
+    for name in ["load-l0", "load-w0"] {
+        let (access, refresh) = (String::new(), String::new());
+        let user = TestUser { address: server.address, name: name.into(), access, refresh, expires_at: 0 };
+        let everywhere = serde_json::json!({"everywhere": true});
+        user.log_in().await.post("/logout", everywhere).await.expect(204);
+    }
+    acknowledged(&load, 100).await;
+    let closed = || history.lock().codes.get("closed_4403").copied();
+    eventually("sessions end", async || closed().filter(|count| *count >= 2)).await;
+    acknowledged(&load, 100).await;
+    let outcome = load.finish().await;
+    kept_the_promise(&outcome);
+    assert!(outcome.figures.renewed > 0 && outcome.figures.reconnects >= 2);
 }

@@ -34,6 +34,8 @@ pub(crate) struct Figures {
     pub(crate) open: usize,
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) reconnects: usize,
+    /// Tokens that were replaced on a live session, before they ran out.
+    pub(crate) renewed: usize,
     pub(crate) gaps: BTreeMap<GapReason, usize>,
     /// Acknowledged positions that the log no longer has.
     pub(crate) lost: usize,
@@ -65,6 +67,7 @@ impl Case<'_> {
             open: attempts().filter(|attempt| open(attempt.answer)).count(),
             errors: self.recorded.codes.clone(),
             reconnects: sessions.sum(),
+            renewed: self.recorded.renewed,
             gaps,
             lost: lost.count(),
             doubled: self.count(Kind::Doubled) + self.count(Kind::DoubledInLog),

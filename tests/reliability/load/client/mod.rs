@@ -111,6 +111,7 @@ impl Line {
         if let Some(token) = self.account.refresh(link.address, &link.token).await {
             link.ask(serde_json::json!({"op": "auth", "token": token})).await?;
             link.token = token;
+            self.history.lock().renewed += 1;
         }
         Ok(())
     }
