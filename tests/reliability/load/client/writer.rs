@@ -16,6 +16,9 @@ use super::{BACK_OFF_MAX, BackOff, Line, Phase};
 const BEHIND_MAX: Duration = Duration::from_secs(1);
 /// How long a writer that has nothing to do sleeps, unless something happens.
 const IDLE: Duration = Duration::from_secs(1);
+/// Messages to one channel before the next one's turn: a server may write those of one channel together, and has to keep
+/// the order where the channel changes.
+const RUN: u64 = 4;
 
 /// How a writer writes.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +114,8 @@ impl Writer {
         while self.due <= now && self.unconfirmed.len() < self.pace.in_flight {
             self.due += self.pace.every;
             let text = format!("{}-{}", self.line.client, self.written);
-            let channel = (self.line.client + usize::try_from(self.written).unwrap_or(0)) % self.channels.len();
+            let turn = usize::try_from(self.written / RUN).unwrap_or(0);
+            let channel = (self.line.client + turn) % self.channels.len();
             self.written += 1;
             let mut recorded = self.line.history.lock();
             let content = recorded.contents.number(&self.line.account.name, &text, &text);
