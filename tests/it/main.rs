@@ -8,6 +8,8 @@ mod durability;
 mod history;
 mod house;
 mod limits;
+#[path = "../reliability/load/mod.rs"]
+mod load;
 mod messages;
 mod permissions;
 mod probes;

@@ -67,7 +67,7 @@ impl Request {
     pub(crate) async fn try_send(self, address: SocketAddr) -> io::Result<Answer> {
         let exchange = async {
             let (mut answer, mut stream) = self.exchange(address).await?;
-            answer.read_body(&mut stream).await;
+            answer.read_body(&mut stream).await?;
             Ok(answer)
         };
         within(PATIENCE, "the request is answered or refused", exchange).await
@@ -81,7 +81,7 @@ impl Request {
             if answer.status == 101 {
                 return Ok((answer, stream));
             }
-            answer.read_body(&mut stream).await;
+            answer.read_body(&mut stream).await.map_err(Answer::none)?;
             Err(answer)
         };
         within(PATIENCE, "the upgrade is answered", exchange).await
@@ -199,29 +199,34 @@ impl Answer {
         Ok(Self { status: status.expect("a status line"), headers, body: bytes[end + 4..].to_vec() })
     }
 
-    async fn read_body(&mut self, stream: &mut TcpStream) {
+    /// A body that is cut short is an error, as every client must take it.
+    async fn read_body(&mut self, stream: &mut TcpStream) -> io::Result<()> {
         let length = self.header("Content-Length").map(|length| length.parse::<usize>().expect("a number"));
         while length.is_none_or(|length| self.body.len() < length) {
-            if stream.read_buf(&mut self.body).await.expect("the rest of the body") == 0 {
+            if stream.read_buf(&mut self.body).await? == 0 {
                 break;
             }
         }
         if self.header("Transfer-Encoding").is_some() {
-            self.body = unchunked(&self.body);
+            self.body = unchunked(&self.body).ok_or(io::ErrorKind::UnexpectedEof)?;
+        }
+        if length.is_some_and(|length| self.body.len() < length) {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        } else {
+            Ok(())
         }
     }
 }
 
-fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
-        let line = rest.windows(2).position(|two| two == b"\r\n").expect("a chunk's size");
-        let size = std::str::from_utf8(&rest[..line]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
-        let size = size.expect("a chunk's size");
+        let line = rest.windows(2).position(|two| two == b"\r\n")?;
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?, 16).ok()?;
         if size == 0 {
-            return body;
+            return Some(body);
         }
-        body.extend(&rest[line + 2..line + 2 + size]);
-        rest = &rest[line + 4 + size..];
+        body.extend(rest.get(line + 2..line + 2 + size)?);
+        rest = rest.get(line + 4 + size..)?;
     }
 }

@@ -100,6 +100,7 @@ impl Redis {
     }
 
     fn up(&mut self) -> bool {
+        std::fs::create_dir_all(&self.folder).expect("a temporary folder");
         let folder = self.folder.to_str().expect("a plain path");
         let (port, durable) = (self.port.to_string(), if self.durable { "yes" } else { "no" });
         let keep = if self.durable { "keep" } else { "" };
