@@ -137,7 +137,10 @@ impl Passwords {
     }
 
     async fn on_a_thread<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| Error::RateLimited(RETRY_AFTER))?;
+        let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| {
+            self.metrics.refused_total.with(["passwords"]).increment(1);
+            Error::RateLimited(RETRY_AFTER)
+        })?;
         let waiting = Waiting::new(&self.metrics.password_queue);
         let running = self.running.clone().acquire_owned().await.expect("the semaphore is never closed");
         drop(waiting);

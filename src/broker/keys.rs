@@ -59,6 +59,11 @@ impl Keys {
         format!("{}:{{{}}}:once:{digest}", self.prefix, self.tags[feed.0])
     }
 
+    /// What counts attempts. One tag for all: a script looks at several counters of one attempt together.
+    pub(super) fn attempts(&self, digest: &str) -> String {
+        format!("{}:{{{}}}:attempts:{digest}", self.prefix, self.tags[0])
+    }
+
     /// What the installation was set up with.
     pub(super) fn installation(&self) -> String {
         format!("{}:installation", self.prefix)

@@ -30,7 +30,10 @@ pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
         return Err(Error::Unavailable(anyhow::anyhow!("the node is stopping")));
     }
     let name = call.query.remove("name");
-    let ticket = match bearer(&call.headers)? {
+    let token = bearer(&call.headers)?;
+    // Given back with `welcome`: strangers have places of their own, so that they cannot take those of members.
+    let entering = if token.is_some() { api.admission.upgrade()? } else { api.admission.stranger()? };
+    let ticket = match token {
         None => None,
         Some(token) => {
             let caller = api.chat.authenticate(token).await?;
@@ -46,7 +49,7 @@ pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
         let upgraded = connection(on_upgrade).await;
         (upgraded, admitted)
     };
-    api.sessions.spawn(connection, ticket, name, began);
+    api.sessions.spawn(connection, ticket, name, entering, began);
     Ok(switching(&accept, chosen))
 }
 

@@ -87,7 +87,7 @@ impl Sessions {
                 Err(error) => {
                     self.refuse(socket, reference, &error).await?;
                     return Err(End::Close(match error {
-                        Error::TooManySessions => CloseCode::Overloaded,
+                        Error::TooManySessions | Error::Overloaded => CloseCode::Overloaded,
                         Error::Unavailable(_) | Error::Internal(_) => CloseCode::Internal,
                         _ => CloseCode::NotSignedIn,
                     }));
