@@ -190,7 +190,7 @@ settings! {
         "LIMIT_CONNECTIONS" connections: Limit, LIMIT, Value("50000");
         /// Connections of a client's address to a node, IPv6 by /64; behind a trusted proxy, its requests and sockets; beyond it 429.
         "LIMIT_CONNECTIONS_PER_ADDRESS" connections_per_address: Limit, LIMIT, Value("20000");
-        /// Sockets of a node on which nobody has signed in yet; beyond it 503 for who sends no `Authorization`.
+        /// Sockets of a node on which nobody has signed in yet; beyond it the one that has waited longest closes with 1013.
         "LIMIT_CONNECTIONS_UNSIGNED" connections_unsigned: Limit, LIMIT, Value("5000");
         /// Signed-in upgrades of a node that are under way, until `welcome`; beyond it 503.
         "LIMIT_UPGRADES" upgrades: Limit, LIMIT, Value("2048");

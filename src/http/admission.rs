@@ -1,13 +1,17 @@
 //! Who gets in: places among the connections of the node and of an address, the strangers, the upgrades and the bodies
 //! that are under way. A place is given back when it is dropped; nobody waits for one.
+//!
+//! Of these, only strangers displace each other: a browser cannot name its user before the upgrade, so to refuse
+//! strangers while idle ones hold all places would shut out every browser.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Limit, Limits};
 use crate::error::{Error, Result};
@@ -20,7 +24,7 @@ const IPV6_NETWORK: u128 = !0 << 64;
 #[derive(Clone)]
 pub struct Admission {
     connections: Places,
-    strangers: Places,
+    strangers: Strangers,
     upgrades: Places,
     bodies: Places,
     addresses: Addresses,
@@ -50,6 +54,34 @@ pub(super) struct AddressPlace {
     network: IpAddr,
 }
 
+/// The sockets on which nobody has signed in.
+#[derive(Clone)]
+struct Strangers {
+    max: Limit,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+/// By number, in the order in which they came.
+#[derive(Default)]
+struct Waiting {
+    next: u64,
+    tokens: BTreeMap<u64, CancellationToken>,
+}
+
+/// A place of a stranger; who is displaced has lost it already.
+pub(super) struct StrangerPlace {
+    strangers: Strangers,
+    number: u64,
+}
+
+/// What an upgraded connection holds until it is signed in.
+pub(super) enum Entering {
+    /// Who signed in with the upgrade.
+    Member(#[expect(dead_code, reason = "held, and given back when dropped")] Place),
+    /// Who did not.
+    Stranger(#[expect(dead_code, reason = "held, and given back when dropped")] StrangerPlace),
+}
+
 /// A body as it comes in, which holds as many places as it has bytes for as long as anybody has them.
 pub(super) struct Body {
     admission: Admission,
@@ -62,7 +94,7 @@ impl Admission {
     pub fn new(limits: &Limits, metrics: Metrics) -> Self {
         Self {
             connections: Places::new(limits.connections),
-            strangers: Places::new(limits.connections_unsigned),
+            strangers: Strangers { max: limits.connections_unsigned, waiting: Arc::default() },
             upgrades: Places::new(limits.upgrades),
             bodies: Places::new(limits.bodies_bytes),
             addresses: Addresses { max: limits.connections_per_address, taken: Arc::default() },
@@ -76,7 +108,7 @@ impl Admission {
         let addresses = Addresses { max: Limit::new(0), taken: Arc::default() };
         Self {
             connections: none.clone(),
-            strangers: none.clone(),
+            strangers: Strangers { max: Limit::new(0), waiting: Arc::default() },
             upgrades: none.clone(),
             bodies: none,
             addresses,
@@ -97,9 +129,15 @@ impl Admission {
         })
     }
 
-    /// A place for a socket on which nobody has signed in.
-    pub(super) fn stranger(&self) -> Result<Place> {
-        self.strangers.take().ok_or_else(|| self.refuse("unsigned"))
+    /// A place for a socket on which nobody has signed in, and what tells it to make room. Where all are taken, it is
+    /// that of the stranger who came first: to sign in takes moments, so it is mostly an idle one.
+    pub(super) fn stranger(&self) -> (StrangerPlace, CancellationToken) {
+        let (place, token, displaced) = self.strangers.take();
+        if let Some(displaced) = displaced {
+            self.metrics.refused_total.with(["unsigned"]).increment(1);
+            displaced.cancel();
+        }
+        (place, token)
     }
 
     /// A place for an upgrade that says who it is.
@@ -142,6 +180,29 @@ impl Addresses {
 
     fn taken(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.taken.lock().expect("nothing panics while it holds the addresses")
+    }
+}
+
+impl Strangers {
+    fn take(&self) -> (StrangerPlace, CancellationToken, Option<CancellationToken>) {
+        let token = CancellationToken::new();
+        let mut waiting = self.waiting();
+        let full = self.max.reached(waiting.tokens.len());
+        let displaced = if full { waiting.tokens.pop_first() } else { None };
+        let number = waiting.next;
+        waiting.next += 1;
+        waiting.tokens.insert(number, token.clone());
+        (StrangerPlace { strangers: self.clone(), number }, token, displaced.map(|(_, token)| token))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("nothing panics while it holds the strangers")
+    }
+}
+
+impl Drop for StrangerPlace {
+    fn drop(&mut self) {
+        self.strangers.waiting().tokens.remove(&self.number);
     }
 }
 

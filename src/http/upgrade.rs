@@ -12,11 +12,12 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::reply::Response;
 
 use super::Api;
+use super::admission::Entering;
 use super::request::{Call, bearer};
 use crate::config::Origins;
 use crate::error::{Error, Result};
 use crate::protocol::SUBPROTOCOL;
-use crate::session::Upgraded;
+use crate::session::{Guest, Upgraded};
 
 pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
     let began = Instant::now();
@@ -32,15 +33,18 @@ pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
     let name = call.query.remove("name");
     let token = bearer(&call.headers)?;
     // Given back with `welcome`: strangers have places of their own, so that they cannot take those of members.
-    let entering = if token.is_some() { api.admission.upgrade()? } else { api.admission.stranger()? };
-    let ticket = match token {
-        None => None,
+    let (guest, entering) = match token {
+        None => {
+            let (place, displaced) = api.admission.stranger();
+            (Guest::Stranger { name, displaced }, Entering::Stranger(place))
+        }
         Some(token) => {
+            let place = api.admission.upgrade()?;
             let caller = api.chat.authenticate(token).await?;
-            if name.as_deref().is_some_and(|name| name != caller.name.as_str()) {
+            if name.is_some_and(|name| name != caller.name.as_str()) {
                 return Err(Error::Forbidden("name is not the name of the signed-in user".into()));
             }
-            Some(api.sessions.enter(caller)?)
+            (Guest::Member(api.sessions.enter(caller)?), Entering::Member(place))
         }
     };
     let on_upgrade = call.on_upgrade.take().ok_or_else(not_an_upgrade)?;
@@ -49,7 +53,7 @@ pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
         let upgraded = connection(on_upgrade).await;
         (upgraded, admitted)
     };
-    api.sessions.spawn(connection, ticket, name, entering, began);
+    api.sessions.spawn(connection, guest, entering, began);
     Ok(switching(&accept, chosen))
 }
 

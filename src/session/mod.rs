@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
-pub use sign_in::Ticket;
+pub use sign_in::{Guest, Ticket};
 pub use socket::Upgraded;
 
 use crate::chat::{CatchUp, Chat, Turn};
@@ -104,14 +104,12 @@ impl Sessions {
         &self.chat
     }
 
-    /// Gives an upgraded connection a task of its own. `ticket` is there where the upgrade was signed in already;
-    /// `name` is who the client says it is. `upgrade` fails where the client has gone; what comes with it is kept as
-    /// long as the connection, and `entering` until `welcome` was said.
+    /// Gives an upgraded connection a task of its own. `upgrade` fails where the client has gone; what comes with it is
+    /// kept as long as the connection, and `entering` until `welcome` was said.
     pub fn spawn<K: Send + 'static>(
         &self,
         upgrade: impl Future<Output = (Option<Upgraded>, K)> + Send + 'static,
-        ticket: Option<Ticket>,
-        name: Option<String>,
+        guest: Guest,
         entering: impl Send + 'static,
         began: Instant,
     ) {
@@ -120,7 +118,7 @@ impl Sessions {
             let (Some(upgraded), _kept) = upgrade.await else { return };
             sessions.metrics.sessions_opened_total.increment(1);
             sessions.metrics.sessions_open.increment(1.0);
-            let (end, who) = sessions.serve(upgraded, ticket, name, entering, began).await;
+            let (end, who) = sessions.serve(upgraded, guest, entering, began).await;
             sessions.metrics.sessions_open.decrement(1.0);
             let code = code(end);
             sessions.metrics.sessions_closed_total.with([&code]).increment(1);
@@ -135,16 +133,18 @@ impl Sessions {
     async fn serve(
         &self,
         upgraded: Upgraded,
-        ticket: Option<Ticket>,
-        name: Option<String>,
+        guest: Guest,
         entering: impl Send,
         began: Instant,
     ) -> (End, Option<SessionId>) {
-        let wake = ticket.as_ref().map_or_else(Arc::default, |ticket| ticket.wake.clone());
+        let wake = match &guest {
+            Guest::Member(ticket) => ticket.wake.clone(),
+            Guest::Stranger { .. } => Arc::default(),
+        };
         let mut socket = Socket::new(upgraded, wake.clone(), self.options.silence, self.cut.clone()).await;
-        let ticket = match ticket {
-            Some(ticket) => Ok(ticket),
-            None => self.sign_in(&mut socket, wake, name).await,
+        let ticket = match guest {
+            Guest::Member(ticket) => Ok(ticket),
+            Guest::Stranger { name, displaced } => self.sign_in(&mut socket, wake, name, displaced).await,
         };
         let ticket = match ticket {
             Ok(ticket) => ticket,

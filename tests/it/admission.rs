@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, Database, TransactionTrait};
+use sea_orm::{ConnectionTrait, Database, DbBackend, Statement, TransactionTrait};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,11 +20,6 @@ const HOME: &str = "198.51.100.7";
 /// The same server, by way of a proxy that speaks for an address.
 async fn session_from(user: &TestUser, forwarded: &str) -> Result<Session, Answer> {
     user.upgrade(user.request("GET", "/ws").header("X-Forwarded-For", forwarded)).await
-}
-
-async fn stranger(server: &TestServer) -> Result<Session, Answer> {
-    let nobody = TestUser { access: String::new(), ..server.user("nobody").await };
-    nobody.upgrade(Request::new("GET", "/ws")).await
 }
 
 #[tokio::test]
@@ -67,17 +62,27 @@ async fn who_connects_directly_counts_from_the_first_byte_and_cannot_lie() {
 }
 
 #[tokio::test]
-async fn strangers_cannot_crowd_out_members() {
+async fn idle_strangers_make_room_for_who_signs_in() {
     let server = TestServer::with(&[("LIMIT_CONNECTIONS_UNSIGNED", "2")]).await;
     let ann = server.user("ann").await;
-    let mut one = server.socket().await;
-    let _two = server.socket().await;
-    stranger(&server).await.err().expect("no third").refused(503, "unavailable");
-    let _member = ann.session().await;
-    one.auth(&ann).await;
-    let _three =
-        eventually("who has signed in is no stranger", async || ann.upgrade(Request::new("GET", "/ws")).await.ok())
-            .await;
+    let (mut first, mut second) = (server.socket().await, server.socket().await);
+    let mut member = ann.session().await;
+    assert!(
+        server.metrics().await.contains(r#"burble_refused_total{reason="unsigned"} 0"#),
+        "members are no strangers"
+    );
+    let mut third = server.socket().await;
+    assert_eq!(first.expect_close().await.code, 1013, "the one that has waited longest");
+    third.auth(&ann).await;
+    // That left a place, so the next stranger displaces nobody, and the one after it does.
+    let mut fourth = server.socket().await;
+    let _fifth = server.socket().await;
+    assert_eq!(second.expect_close().await.code, 1013);
+    for session in [&mut member, &mut third] {
+        session.expect_silence().await;
+    }
+    fourth.auth(&ann).await;
+    assert!(server.metrics().await.contains(r#"burble_refused_total{reason="unsigned"} 2"#));
 }
 
 #[tokio::test]
@@ -101,12 +106,11 @@ async fn upgrades_under_way_are_bounded() {
     let mut slow = JoinSet::new();
     slow.spawn(async move { ann.try_session().await.map(|session| session.welcome) });
     eventually("one is under way", async || {
-        let asked = tokio::time::timeout(Duration::from_millis(200), bob.upgrade(bob.request("GET", "/ws"))).await;
-        let refused = asked.ok().and_then(Result::err)?;
-        refused.refused(503, "unavailable");
-        Some(())
+        let waiting = "SELECT 1 FROM pg_locks WHERE relation = 'users'::regclass AND NOT granted";
+        database.query_one_raw(Statement::from_string(DbBackend::Postgres, waiting)).await.expect("an answer")
     })
     .await;
+    bob.session_refused().await.refused(503, "unavailable");
     locked.rollback().await.expect("the lock is gone");
     assert_eq!(slow.join_all().await[0].as_ref().expect("let in")["user"], "ann");
     eventually("there is room again", async || bob.try_session().await.ok()).await;
