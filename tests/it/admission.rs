@@ -86,15 +86,6 @@ async fn idle_strangers_make_room_for_who_signs_in() {
 }
 
 #[tokio::test]
-async fn strangers_who_never_sign_in_make_room_for_others() {
-    let server = TestServer::with(&[("LIMIT_CONNECTIONS_UNSIGNED", "1"), ("SESSION_SIGN_IN_MS", "200")]).await;
-    let mut idle = server.socket().await;
-    assert_eq!(idle.expect_close().await.code, 4401);
-    drop(idle);
-    server.socket().await;
-}
-
-#[tokio::test]
 async fn upgrades_under_way_are_bounded() {
     let url = Postgres::shared().create_database();
     let server = TestServer::with(&[("SERVER_DB", &url), ("LIMIT_UPGRADES", "1")]).await;
