@@ -223,6 +223,23 @@ fn combinations(labels: &[LabelValues]) -> Vec<Vec<Label>> {
     all
 }
 
+/// One of those that a gauge counts, until it is dropped.
+pub struct Waiting<'a>(&'a Gauge);
+
+impl<'a> Waiting<'a> {
+    /// Counts one more.
+    pub fn new(gauge: &'a Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 /// The class of a status, as `http_request_seconds` names it.
 pub fn status_class(status: StatusCode) -> &'static str {
     STATUS_CLASSES[usize::from((status.as_u16() / 100).clamp(1, 5)) - 1]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use metrics::Gauge;
 use pbkdf2::phc::PasswordHash;
 use pbkdf2::{Algorithm, Params, PasswordHasher, PasswordVerifier, Pbkdf2};
 use tokio::sync::Semaphore;
@@ -13,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Waiting};
 
 /// The shortest password that may be chosen, in characters.
 pub const PASSWORD_CHARS_MIN: usize = 8;
@@ -76,22 +75,6 @@ pub struct Passwords {
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
     metrics: Metrics,
-}
-
-/// One that waits for a thread; counted until it is dropped.
-struct Waiting<'a>(&'a Gauge);
-
-impl<'a> Waiting<'a> {
-    fn new(queue: &'a Gauge) -> Self {
-        queue.increment(1.0);
-        Self(queue)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
-    }
 }
 
 impl Passwords {

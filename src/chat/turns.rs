@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Limit;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Waiting};
 
 /// The longest turn. Who reads slowly has it only so long, and then stands at the end of the queue: so none of them
 /// can keep others from what they missed.
@@ -23,7 +23,7 @@ pub(super) struct Turns {
     tasks: TaskTracker,
 }
 
-/// A session's turn. It ends when it is dropped, and after [`TURN`] even if the session does not get around to that.
+/// A session's turn. It ends when it is dropped, and after a second even if the session does not get around to that.
 pub struct Turn {
     ends: Option<Instant>,
     _done: Option<oneshot::Sender<()>>,
@@ -71,22 +71,6 @@ async fn take(free: Arc<Semaphore>, waiting: &Gauge) -> OwnedSemaphorePermit {
     }
     let _waiting = Waiting::new(waiting);
     free.acquire_owned().await.expect("the semaphore is never closed")
-}
-
-/// Counted among those who wait until it is dropped.
-struct Waiting<'a>(&'a Gauge);
-
-impl<'a> Waiting<'a> {
-    fn new(gauge: &'a Gauge) -> Self {
-        gauge.increment(1.0);
-        Self(gauge)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
-    }
 }
 
 #[cfg(test)]
