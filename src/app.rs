@@ -19,9 +19,9 @@ use uuid::Uuid;
 use crate::auth::{Passwords, Tokens};
 use crate::broker::embedded::Embedded;
 use crate::broker::{Address, Broker, Durability, Options as LogOptions};
-use crate::chat::{Chat, Deliverer, Rules, recheck};
-use crate::config::{self, Database, Limit, Origins, RedisMode, Settings};
-use crate::http::{self, Api, Listener, Ops};
+use crate::chat::{AttemptLimits, Chat, Deliverer, Rules, recheck};
+use crate::config::{self, Database, Origins, RedisMode, Settings, TrustedProxies};
+use crate::http::{self, Admission, Api, Listener, Ops};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::session::{self, Sessions};
@@ -136,25 +136,28 @@ impl Node {
     }
 
     async fn chat(&self, secret: &config::Secret) -> anyhow::Result<Chat> {
-        let auth = &self.settings.auth;
+        let Settings { auth, limit, .. } = &self.settings;
         let previous = auth.secret_previous.as_ref().map(|previous| previous.expose().as_bytes());
         let access = Duration::from_secs(auth.access_seconds);
         let rules = Rules {
             access,
             refresh: Duration::from_secs(u64::from(auth.refresh_days) * 86_400),
             retention_messages: self.settings.channel.retention_messages,
+            attempts: AttemptLimits {
+                failures: limit.sign_in_failures,
+                failures_per_name: limit.sign_in_failures_per_name,
+                failures_per_address: limit.sign_in_failures_per_address,
+                sign_ups_per_address: limit.sign_ups_per_address,
+            },
+            user_commands_per_second: limit.user_commands_per_second,
+            replays: limit.replays,
         };
         let chat = Chat::new(
             self.store.clone(),
             self.broker.clone(),
             Hub::new(self.metrics.clone()),
             Tokens::new(secret.expose().as_bytes(), previous, access),
-            Passwords::new(
-                auth.password_rounds,
-                auth.password_threads,
-                self.settings.limit.password_queue,
-                self.metrics.clone(),
-            )?,
+            Passwords::new(auth.password_rounds, auth.password_threads, limit.password_queue, self.metrics.clone())?,
             rules,
             self.metrics.clone(),
             self.guests.clone(),
@@ -174,6 +177,7 @@ impl Node {
             sign_in: Duration::from_millis(session.sign_in_ms),
             joins: limit.session_joins,
             commands_per_second: limit.session_commands_per_second,
+            user_commands_per_second: limit.user_commands_per_second,
             per_user: limit.sessions_per_user,
             durability: pubsub.durability.as_str(),
             dedupe: Duration::from_secs(pubsub.dedupe_seconds),
@@ -184,20 +188,26 @@ impl Node {
     }
 
     fn listen(&mut self, public: TcpListener, ops: TcpListener, chat: Chat, sessions: Sessions, exporter: Exporter) {
-        let origins = Arc::new(self.settings.server.origins.clone());
+        let server = &self.settings.server;
+        let origins = Arc::new(server.origins.clone());
+        let admission = Admission::new(&self.settings.limit, self.metrics.clone());
+        let request_timeout = Duration::from_millis(server.request_ms);
         let api = Api {
             chat,
             sessions,
             origins: origins.clone(),
-            proxies: Arc::new(self.settings.server.trusted_proxies.clone()),
+            admission: admission.clone(),
+            body_timeout: request_timeout,
             metrics: self.metrics.clone(),
             stop: self.leave.clone(),
         };
         let public = Listener {
             socket: public,
             routes: http::routes(api),
-            connections: self.settings.limit.connections,
+            admission,
+            headers_timeout: request_timeout,
             origins,
+            proxies: Arc::new(server.trusted_proxies.clone()),
             metrics: self.metrics.clone(),
             tasks: self.guests.clone(),
             stop: self.leave.clone(),
@@ -208,8 +218,10 @@ impl Node {
         let ops = Listener {
             socket: ops,
             routes: http::ops_routes(probes),
-            connections: Limit::new(0),
+            admission: Admission::unlimited(self.metrics.clone()),
+            headers_timeout: request_timeout,
             origins: Arc::new(Origins::default()),
+            proxies: Arc::new(TrustedProxies::default()),
             metrics: self.metrics.clone(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -7,7 +7,7 @@ use http::StatusCode;
 /// The result of whatever a client asked for.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// How long to wait after `unavailable`, `outcome_unknown`, `too_many_joins` and `too_many_sessions`.
+/// How long to wait after `unavailable`, `outcome_unknown` and where something has to end first.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An error says what the client can do. Its display is the sentence that the client reads.
@@ -67,12 +67,18 @@ pub enum Error {
     /// Too fast; repeat after the time given.
     #[error("too many requests; slow down")]
     RateLimited(Duration),
+    /// The client's address has as many connections as it may.
+    #[error("too many connections from this address; close one first")]
+    TooManyConnections,
     /// The session has joined as many channels as it may.
     #[error("this session has joined as many channels as it may; leave one first")]
     TooManyJoins,
     /// The user has as many sessions as they may.
     #[error("too many sessions of this user; close one first")]
     TooManySessions,
+    /// The node does as much as it may; another one, or a later time, will do.
+    #[error("this node has as much to do as it may; try again later")]
+    Overloaded,
     /// A fault of ours.
     #[error("something went wrong on our side")]
     Internal(#[source] anyhow::Error),
@@ -99,9 +105,12 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited(after) => Some(*after),
-            Self::TooManyJoins | Self::TooManySessions | Self::Unavailable(_) | Self::OutcomeUnknown(_) => {
-                Some(RETRY_AFTER)
-            }
+            Self::TooManyConnections
+            | Self::TooManyJoins
+            | Self::TooManySessions
+            | Self::Overloaded
+            | Self::Unavailable(_)
+            | Self::OutcomeUnknown(_) => Some(RETRY_AFTER),
             _ => None,
         }
     }
@@ -134,9 +143,11 @@ impl Error {
             Self::NotJoined => ("not_joined", StatusCode::CONFLICT),
             Self::LastOwner => ("last_owner", StatusCode::CONFLICT),
             Self::RateLimited(_) => ("rate_limited", StatusCode::TOO_MANY_REQUESTS),
+            Self::TooManyConnections => ("rate_limited", StatusCode::TOO_MANY_REQUESTS),
             Self::TooManyJoins => ("too_many_joins", StatusCode::TOO_MANY_REQUESTS),
             Self::TooManySessions => ("too_many_sessions", StatusCode::TOO_MANY_REQUESTS),
             Self::Internal(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::Overloaded => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::Unavailable(_) => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::OutcomeUnknown(_) => ("outcome_unknown", StatusCode::SERVICE_UNAVAILABLE),
         }

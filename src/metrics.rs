@@ -68,6 +68,23 @@ const ROUTES: &[&str] = &[
 ];
 const STATUS_CLASSES: &[&str] = &["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// Why something was turned away; most have a `LIMIT_…` of their own.
+const REFUSALS: &[&str] = &[
+    "origin",
+    "connections",
+    "address",
+    "unsigned",
+    "upgrades",
+    "bodies",
+    "sessions",
+    "joins",
+    "rate",
+    "user_rate",
+    "sign_in",
+    "sign_up",
+    "passwords",
+];
+
 /// A row of the table.
 #[derive(Debug)]
 pub struct Metric {
@@ -206,6 +223,23 @@ fn combinations(labels: &[LabelValues]) -> Vec<Vec<Label>> {
     all
 }
 
+/// One of those that a gauge counts, until it is dropped.
+pub struct Waiting<'a>(&'a Gauge);
+
+impl<'a> Waiting<'a> {
+    /// Counts one more.
+    pub fn new(gauge: &'a Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 /// The class of a status, as `http_request_seconds` names it.
 pub fn status_class(status: StatusCode) -> &'static str {
     STATUS_CLASSES[usize::from((status.as_u16() / 100).clamp(1, 5)) - 1]
@@ -289,8 +323,10 @@ metrics! {
     command_errors_total: Family<Counter, 1>, &[], ["code" => ERROR_CODES];
     /// From an HTTP request to its answer.
     http_request_seconds: Family<Histogram, 2>, SLOW_SECONDS, ["route" => ROUTES, "status_class" => STATUS_CLASSES];
-    /// Connections, sessions, joins and commands that were turned away.
-    refused_total: Family<Counter, 1>, &[], ["reason" => &["origin", "connections", "sessions", "joins", "rate"]];
+    /// What was turned away, by the limit or rule that it met.
+    refused_total: Family<Counter, 1>, &[], ["reason" => REFUSALS];
+    /// Sessions that wait for their turn to be given what they missed.
+    replays_waiting: Gauge, &[], [];
 
     /// From queueing a message or notice to its answer, at the durability that is set.
     append_seconds: Histogram, FAST_SECONDS, [];

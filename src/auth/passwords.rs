@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use metrics::Gauge;
 use pbkdf2::phc::PasswordHash;
 use pbkdf2::{Algorithm, Params, PasswordHasher, PasswordVerifier, Pbkdf2};
 use tokio::runtime::{self, Runtime};
@@ -13,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Waiting};
 
 /// The shortest password that may be chosen, in characters.
 pub const PASSWORD_CHARS_MIN: usize = 8;
@@ -114,22 +113,6 @@ impl Drop for Threads {
     }
 }
 
-/// One that waits for a thread; counted until it is dropped.
-struct Waiting<'a>(&'a Gauge);
-
-impl<'a> Waiting<'a> {
-    fn new(queue: &'a Gauge) -> Self {
-        queue.increment(1.0);
-        Self(queue)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.decrement(1.0);
-    }
-}
-
 impl Passwords {
     /// `threads` hash at a time and `waiting_max` wait for them; beyond that callers hear `rate_limited`.
     ///
@@ -174,7 +157,10 @@ impl Passwords {
     }
 
     async fn on_a_thread<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| Error::RateLimited(RETRY_AFTER))?;
+        let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| {
+            self.metrics.refused_total.with(["passwords"]).increment(1);
+            Error::RateLimited(RETRY_AFTER)
+        })?;
         let waiting = Waiting::new(&self.metrics.password_queue);
         let running = self.running.clone().acquire_owned().await.expect("the semaphore is never closed");
         drop(waiting);

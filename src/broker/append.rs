@@ -59,7 +59,7 @@ impl NewEntry {
 }
 
 /// 128 bits of SHA-256, as text.
-fn digest(parts: &[&str]) -> String {
+pub(super) fn digest(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());

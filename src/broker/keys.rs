@@ -5,6 +5,9 @@ use crate::model::{ChannelId, UserId};
 /// The hash slots of a Redis Cluster.
 const SLOTS: usize = 16_384;
 
+/// The feed whose slot holds the counters of attempts.
+pub(super) const ATTEMPTS: Feed = Feed(0);
+
 /// One of the installation's feeds, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Feed(pub usize);
@@ -62,6 +65,11 @@ impl Keys {
     /// What was written under a cid.
     pub(super) fn once(&self, feed: Feed, digest: &str) -> String {
         format!("{}:{{{}}}:once:{digest}", self.prefix, self.tags[feed.0])
+    }
+
+    /// What counts attempts. One tag for all: a script looks at several counters of one attempt together.
+    pub(super) fn attempts(&self, digest: &str) -> String {
+        format!("{}:{{{}}}:attempts:{digest}", self.prefix, self.tags[ATTEMPTS.0])
     }
 
     /// What the installation was set up with.

@@ -3,6 +3,7 @@
 //! The only code that speaks Redis. What is acknowledged here is in the log, at the durability that is set.
 
 mod append;
+mod attempts;
 pub mod embedded;
 mod feed;
 mod history;
@@ -24,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 pub use append::{Appended, NewEntry, Pending};
+pub use attempts::{Attempt, Settled};
 pub use feed::{Delivery, FeedReader};
 pub use history::{PAGE_ENTRIES, Page};
 pub use keys::Feed;

@@ -1,5 +1,7 @@
 //! Signing up, in and out; and who a token belongs to.
 
+use std::net::IpAddr;
+
 use super::Chat;
 use crate::auth::{Password, RefreshSecret, RefreshToken, Verdict};
 use crate::clock;
@@ -23,19 +25,20 @@ pub struct SignIn {
 }
 
 impl Chat {
-    /// Creates an account, and signs it in.
+    /// Creates an account, and signs it in. `address` is the client's network.
     ///
     /// # Errors
     /// `bad_request`, `name_taken`, `rate_limited`.
-    pub async fn sign_up(&self, name: &str, password: String) -> Result<SignIn> {
-        let signed_up = self.sign_up_uncounted(name, password).await;
+    pub async fn sign_up(&self, name: &str, password: String, address: IpAddr) -> Result<SignIn> {
+        let signed_up = self.sign_up_uncounted(name, password, address).await;
         self.count("signup", &signed_up);
         signed_up
     }
 
-    async fn sign_up_uncounted(&self, name: &str, password: String) -> Result<SignIn> {
+    async fn sign_up_uncounted(&self, name: &str, password: String, address: IpAddr) -> Result<SignIn> {
         let name: UserName = name.parse()?;
         let password = Password::chosen(password)?;
+        self.count_sign_up(address).await?;
         let hash = self.shared.passwords.hash(password).await?;
         let (secret, sign_in) = self.new_sign_in()?;
         let user = NewUser { id: UserId::new(), name: &name, password_hash: &hash, created_at: sign_in.created_at };
@@ -43,12 +46,13 @@ impl Chat {
         self.signed_in(user, sign_in.id, 0, secret)
     }
 
-    /// Signs an account in.
+    /// Signs an account in. `address` is the client's network.
     ///
     /// # Errors
-    /// `bad_credentials`, alike for a wrong password and an unknown name; `rate_limited`.
-    pub async fn log_in(&self, name: &str, password: String) -> Result<SignIn> {
-        let signed_in = self.log_in_uncounted(name, password).await;
+    /// `bad_credentials`, alike for a wrong password and an unknown name; `rate_limited`; `unavailable` where attempts
+    /// cannot be counted.
+    pub async fn log_in(&self, name: &str, password: String, address: IpAddr) -> Result<SignIn> {
+        let signed_in = self.guess(name, address, self.log_in_uncounted(name, password)).await;
         self.count("login", &signed_in);
         signed_in
     }
@@ -130,9 +134,13 @@ impl Chat {
     /// Changes the password, and ends all other sign-ins.
     ///
     /// # Errors
-    /// `bad_credentials` where the current one is wrong.
-    pub async fn change_password(&self, caller: &Caller, current: String, new: String) -> Result<()> {
+    /// `bad_credentials` where the current one is wrong, which counts as a failure to sign in; `rate_limited`.
+    pub async fn change_password(&self, caller: &Caller, current: String, new: String, address: IpAddr) -> Result<()> {
         let new = Password::chosen(new)?;
+        self.guess(caller.name.as_str(), address, self.replace_password(caller, current, new)).await
+    }
+
+    async fn replace_password(&self, caller: &Caller, current: String, new: Password) -> Result<()> {
         let users = self.shared.store.users();
         let stored = users.password_hash(caller.user).await?;
         match self.shared.passwords.verify(Password::presented(current)?, stored.as_deref()).await? {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quick_cache::sync::Cache;
 
+use super::Rate;
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::{Channel, ChannelId, ChannelName, Role, SignInId, User, UserId};
@@ -21,6 +22,7 @@ pub(super) struct Caches {
     roles: Cache<(ChannelId, UserId), Option<Role>>,
     users: Cache<UserId, Arc<User>>,
     used_pairs: Cache<(SignInId, u32), ()>,
+    rates: Cache<UserId, Arc<Rate>>,
     metrics: Metrics,
 }
 
@@ -31,6 +33,7 @@ impl Caches {
             roles: Cache::new(ROLES_MAX),
             users: Cache::new(USERS_MAX),
             used_pairs: Cache::new(USERS_MAX),
+            rates: Cache::new(USERS_MAX),
             metrics,
         }
     }
@@ -98,6 +101,15 @@ impl Caches {
 
     pub(super) fn set_used(&self, sign_in: SignInId, generation: u32) {
         self.used_pairs.insert((sign_in, generation), ());
+    }
+
+    /// The user's count. One that is forgotten begins anew, which only a user may gain from who is among the least busy.
+    pub(super) fn rate(&self, user: UserId) -> Arc<Rate> {
+        let new = || Ok::<_, std::convert::Infallible>(Arc::default());
+        match self.rates.get_or_insert_with(&user, new) {
+            Ok(rate) => rate,
+            Err(never) => match never {},
+        }
     }
 
     pub(super) fn forget_channel(&self, name: &ChannelName) {

@@ -1,14 +1,17 @@
 //! What a user may do: accounts, channels, members, messages. Knows the rules; leaves the wire to others.
 
 mod accounts;
+mod attempts;
 mod caches;
 mod channels;
 mod delivery;
 mod members;
 mod messages;
+mod rate;
 mod recheck;
 mod replay;
 mod revoked;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +21,22 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
 
 pub use accounts::SignIn;
+pub use attempts::AttemptLimits;
 pub use channels::ListedChannel;
 pub use delivery::Deliverer;
 pub use messages::Sending;
+pub use rate::Rate;
 pub use recheck::recheck;
 pub use replay::{CatchUp, Replay};
+pub use turns::Turn;
 
 use crate::auth::{Passwords, Tokens};
 use crate::broker::{Broker, Notice};
+use crate::config::Limit;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
+use crate::model::{Caller, UserId};
 use crate::store::Store;
 use caches::Caches;
 use revoked::Revoked;
@@ -45,6 +53,12 @@ pub struct Rules {
     pub refresh: Duration,
     /// What a log keeps.
     pub retention_messages: u64,
+    /// How often a password may be guessed.
+    pub attempts: AttemptLimits,
+    /// How many commands and requests a user may send to this node in a second.
+    pub user_commands_per_second: Limit,
+    /// How many sessions are given what they missed at a time.
+    pub replays: Limit,
 }
 
 /// The rules and all they rest on; clones share it.
@@ -83,7 +97,7 @@ impl Chat {
         metrics: Metrics,
         tasks: TaskTracker,
     ) -> Result<Self> {
-        let replay = Replay::new(broker.clone(), metrics.clone(), tasks.clone());
+        let replay = Replay::new(broker.clone(), rules.replays, metrics.clone(), tasks.clone());
         let shared = Shared {
             caches: Caches::new(metrics.clone()),
             revoked: Revoked::default(),
@@ -110,6 +124,25 @@ impl Chat {
     /// Pages for those who catch up.
     pub fn replay(&self) -> &Replay {
         &self.shared.replay
+    }
+
+    /// What counts the commands and requests of a user on this node.
+    pub fn rate(&self, user: UserId) -> Arc<Rate> {
+        self.shared.caches.rate(user)
+    }
+
+    /// Counts a request of a user among their commands.
+    ///
+    /// # Errors
+    /// `rate_limited` where there were too many in this second.
+    pub fn count_request(&self, caller: &Caller) -> Result<()> {
+        let Some(max) = self.shared.rules.user_commands_per_second.max() else { return Ok(()) };
+        let (count, left) = self.rate(caller.user).count();
+        if count <= max {
+            return Ok(());
+        }
+        self.shared.metrics.refused_total.with(["user_rate"]).increment(1);
+        Err(Error::RateLimited(left))
     }
 
     /// Tells every node what the database holds already. Where that fails, it goes on trying beside the answer: what

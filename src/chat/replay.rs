@@ -12,7 +12,9 @@ use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::turns::{Turn, Turns};
 use crate::broker::{Broker, PAGE_ENTRIES, Page};
+use crate::config::Limit;
 use crate::error::Result;
 use crate::hub::Frame;
 use crate::metrics::Metrics;
@@ -84,25 +86,42 @@ struct Inner {
     broker: Broker,
     metrics: Metrics,
     tasks: TaskTracker,
+    turns: Turns,
     flights: Mutex<HashMap<Key, Flight>>,
     whole: Cache<Key, Arc<FramePage>, Bytes>,
 }
 
 impl Replay {
-    pub(super) fn new(broker: Broker, metrics: Metrics, tasks: TaskTracker) -> Self {
+    /// `at_a_time` is how many sessions have a turn.
+    pub(super) fn new(broker: Broker, at_a_time: Limit, metrics: Metrics, tasks: TaskTracker) -> Self {
         let whole = Cache::with_weighter(CACHE_PAGES, CACHE_BYTES_MAX, Bytes);
-        Self { shared: Arc::new(Inner { broker, metrics, tasks, flights: Mutex::default(), whole }) }
+        let turns = Turns::new(at_a_time, metrics.clone(), tasks.clone());
+        Self { shared: Arc::new(Inner { broker, metrics, tasks, turns, flights: Mutex::default(), whole }) }
     }
 
-    /// What follows the cursor. Waits for the log however long it takes; drop it to give up.
+    /// What follows the cursor, and the turn in which it was read: `turn`, as long as that goes on, else the next one
+    /// that is free. Waits for both however long it takes; drop it to give up.
     ///
     /// `generation` is the one of the room, named before anything was read: pages of another say nothing about it.
-    pub async fn after(&self, channel: Arc<Channel>, generation: u64, cursor: Position) -> CatchUp {
+    pub async fn after(
+        &self,
+        channel: Arc<Channel>,
+        generation: u64,
+        cursor: Position,
+        turn: Option<Turn>,
+    ) -> (CatchUp, Turn) {
         let mut pause = PAUSE_MIN;
+        let mut turn = turn.filter(Turn::goes_on);
         loop {
+            let held = match turn.take() {
+                Some(turn) => turn,
+                None => self.shared.turns.next().await,
+            };
             if let Some(caught_up) = self.try_after(&channel, generation, cursor).await {
-                return caught_up;
+                return (caught_up, held);
             }
+            // Who cannot go on is in nobody's way.
+            drop(held);
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }

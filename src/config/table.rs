@@ -113,6 +113,8 @@ settings! {
         /// Reverse proxies whose `X-Forwarded-For` counts.
         "SERVER_TRUSTED_PROXIES" trusted_proxies: TrustedProxies,
             List("an address or a range such as 10.0.0.0/8", |text| parse_net(text).is_some()), Otherwise("none");
+        /// How long a client may take for the headers of a request, and then for its body.
+        "SERVER_REQUEST_MS" request_ms: u64, Number(10, 600_000), Value("10000");
         /// How long a node that stops gives its sessions to leave.
         "SERVER_DRAIN_SECONDS" drain_seconds: u64, Number(0, 3_600), Value("10");
     }
@@ -192,18 +194,38 @@ settings! {
 
     /// Limits; 0 is none.
     limit: Limits {
-        /// Connections of a node.
+        /// Connections of a node; beyond it 503.
         "LIMIT_CONNECTIONS" connections: Limit, LIMIT, Value("50000");
+        /// Connections of a client's address to a node, IPv6 by /64; behind a trusted proxy, its requests and sockets; beyond it 429.
+        "LIMIT_CONNECTIONS_PER_ADDRESS" connections_per_address: Limit, LIMIT, Value("20000");
+        /// Sockets of a node on which nobody has signed in yet; beyond it the one that has waited longest closes with 1013.
+        "LIMIT_CONNECTIONS_UNSIGNED" connections_unsigned: Limit, LIMIT, Value("5000");
+        /// Signed-in upgrades of a node that are under way, until `welcome`; beyond it 503.
+        "LIMIT_UPGRADES" upgrades: Limit, LIMIT, Value("2048");
+        /// Bytes of request bodies that a node holds at a time; beyond it 503.
+        "LIMIT_BODIES_BYTES" bodies_bytes: Limit, LIMIT, Value("67108864");
         /// Sessions of a user on a node.
         "LIMIT_SESSIONS_PER_USER" sessions_per_user: Limit, LIMIT, Value("100");
         /// Channels that a session has joined.
         "LIMIT_SESSION_JOINS" session_joins: Limit, LIMIT, Value("1000");
         /// Commands of a session in a second.
         "LIMIT_SESSION_COMMANDS_PER_SECOND" session_commands_per_second: Limit, LIMIT, Value("10000");
+        /// Commands of all sessions of a user on a node, and their HTTP requests, in a second.
+        "LIMIT_USER_COMMANDS_PER_SECOND" user_commands_per_second: Limit, LIMIT, Value("20000");
+        /// Wrong passwords for a name from one address in 15 minutes, before each doubles the wait for the next.
+        "LIMIT_SIGN_IN_FAILURES" sign_in_failures: Limit, LIMIT, Value("10");
+        /// The same for a name from all addresses; who signed in from theirs in the last 30 days does not wait.
+        "LIMIT_SIGN_IN_FAILURES_PER_NAME" sign_in_failures_per_name: Limit, LIMIT, Value("100");
+        /// The same for an address and all names.
+        "LIMIT_SIGN_IN_FAILURES_PER_ADDRESS" sign_in_failures_per_address: Limit, LIMIT, Value("500");
+        /// Sign-ups from an address in 15 minutes, before each doubles the wait for the next.
+        "LIMIT_SIGN_UPS_PER_ADDRESS" sign_ups_per_address: Limit, LIMIT, Value("2000");
         /// Sign-ins and sign-ups that wait for a password thread; beyond it `rate_limited`.
         "LIMIT_PASSWORD_QUEUE" password_queue: usize, Number(1, 65_536), Value("64");
         /// Pages of history read from Redis at a time.
         "LIMIT_PAGE_READS" page_reads: usize, Number(1, 65_536), Value("64");
+        /// Sessions of a node that are given what they missed at a time; the others wait for their turn.
+        "LIMIT_REPLAYS" replays: Limit, LIMIT, Value("1024");
     }
 
     /// Logs.

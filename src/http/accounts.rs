@@ -10,18 +10,19 @@ use crate::error::Result;
 use crate::protocol::http::{Credentials, Logout, Me, NewPassword, Refresh, SignedIn, decode};
 
 pub(super) async fn sign_up(api: Api, call: Call) -> Result<Response> {
+    let address = call.client.0;
     let body = call.body()?;
     let Credentials { name, password } = decode(&body)?;
-    Ok(signed_in(StatusCode::CREATED, api.chat.sign_up(&name, password).await?))
+    Ok(signed_in(StatusCode::CREATED, api.chat.sign_up(&name, password, address).await?))
 }
 
 pub(super) async fn log_in(api: Api, call: Call) -> Result<Response> {
-    let address = call.address(&api.proxies);
+    let address = call.client.0;
     let body = call.body()?;
     let Credentials { name, password } = decode(&body)?;
-    let outcome = api.chat.log_in(&name, password).await;
+    let outcome = api.chat.log_in(&name, password, address).await;
     if let Err(error) = &outcome {
-        tracing::info!(?address, code = error.code(), "A sign-in was refused");
+        tracing::info!(%address, code = error.code(), "A sign-in was refused");
     }
     Ok(signed_in(StatusCode::OK, outcome?))
 }
@@ -48,9 +49,10 @@ pub(super) async fn me(api: Api, call: Call) -> Result<Response> {
 
 pub(super) async fn change_password(api: Api, call: Call) -> Result<Response> {
     let caller = call.caller(&api).await?;
+    let address = call.client.0;
     let body = call.body()?;
     let NewPassword { current, new } = decode(&body)?;
-    api.chat.change_password(&caller, current, new).await?;
+    api.chat.change_password(&caller, current, new, address).await?;
     Ok(no_content())
 }
 

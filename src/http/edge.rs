@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,31 +20,32 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
+use warp::Reply as _;
 use warp::filters::BoxedFilter;
 use warp::reply::Response as Reply;
 
-use crate::config::{Limit, Origins};
+use super::admission::{AddressPlace, Admission, Place, network};
+use super::client::Client;
+use super::request::seconds;
+use crate::config::{Origins, TrustedProxies};
+use crate::error::Error;
 use crate::metrics::{Metrics, status_class};
+use crate::protocol::http::ErrorBody;
 
-/// How long a client may take for the headers of a request.
-const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a request's headers.
 const HEADERS_BYTES_MAX: usize = 16 * 1024;
 /// The pause after the system gave no connection, for want of descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// What a connection beyond the limit is answered with.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\n\
-    Content-Length: 93\r\nConnection: close\r\n\r\n\
-    {\"error\":{\"code\":\"unavailable\",\"message\":\"this node has as many connections as it may; later\"}}";
+/// The connections that are told at a time why they are turned away; further ones are closed without a word.
+const TOLD_MAX: usize = 256;
+/// How long a client has to read that.
+const TOLD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The peer of a connection, for handlers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
-
-/// A place among the connections; given back when the last clone goes, be it the session's.
-#[derive(Clone, Debug)]
+/// A connection's place; given back when the last clone goes, be it the session's.
+#[derive(Clone)]
 pub(super) struct Admitted {
-    _permit: Option<Arc<OwnedSemaphorePermit>>,
+    _connection: Arc<Place>,
+    address: Option<Arc<AddressPlace>>,
 }
 
 /// One of the node's listeners.
@@ -53,10 +54,14 @@ pub struct Listener {
     pub socket: TcpListener,
     /// What answers them.
     pub routes: BoxedFilter<(Reply,)>,
-    /// How many connections there may be.
-    pub connections: Limit,
+    /// Who gets in.
+    pub admission: Admission,
+    /// How long a client may take for the headers of a request.
+    pub headers_timeout: Duration,
     /// Whose pages may read the answers.
     pub origins: Arc<Origins>,
+    /// The proxies that are believed about the client's address.
+    pub proxies: Arc<TrustedProxies>,
     /// The figures.
     pub metrics: Metrics,
     /// Tracks every connection.
@@ -67,12 +72,11 @@ pub struct Listener {
 
 /// Accepts until stopped.
 pub async fn serve(listener: Listener) {
-    let admission = listener.connections.max().map(|max| Arc::new(Semaphore::new(max)));
-    let Listener { socket, routes, origins, metrics, tasks, stop, .. } = listener;
+    let told = Arc::new(Semaphore::new(TOLD_MAX));
     loop {
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            () = stop.cancelled() => return,
+            accepted = listener.socket.accept() => accepted,
+            () = listener.stop.cancelled() => return,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -82,39 +86,50 @@ pub async fn serve(listener: Listener) {
                 continue;
             }
         };
-        let admitted = match &admission {
-            None => Admitted { _permit: None },
-            Some(admission) => match admission.clone().try_acquire_owned() {
-                Ok(permit) => Admitted { _permit: Some(Arc::new(permit)) },
-                Err(_) => {
-                    metrics.refused_total.with(["connections"]).increment(1);
-                    tasks.spawn(turn_away(stream));
-                    continue;
+        match listener.admit(peer.ip()) {
+            Ok(admitted) => listener.spawn(stream, peer.ip(), admitted),
+            Err(refusal) => {
+                if let Ok(permit) = told.clone().try_acquire_owned() {
+                    listener.tasks.spawn(turn_away(stream, refusal, permit));
                 }
-            },
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            debug!(%error, "The connection is gone already");
-            continue;
+            }
         }
-        let service = Service {
-            routes: TowerToHyperService::new(warp::service(routes.clone())),
-            origins: origins.clone(),
-            metrics: metrics.clone(),
-            peer: Peer(peer),
-            admitted,
-        };
-        tasks.spawn(connection(stream, service, stop.clone()));
     }
 }
 
-async fn connection<R>(stream: TcpStream, service: Service<R>, stop: CancellationToken)
+impl Listener {
+    /// The place of a new connection. One of a trusted proxy carries requests of many clients: each of those takes a
+    /// place of its client's address.
+    fn admit(&self, peer: IpAddr) -> Result<Admitted, Error> {
+        let address = if self.proxies.contain(peer) { None } else { Some(self.admission.address(network(peer))?) };
+        let connection = Arc::new(self.admission.connection()?);
+        Ok(Admitted { _connection: connection, address: address.map(Arc::new) })
+    }
+
+    fn spawn(&self, stream: TcpStream, peer: IpAddr, admitted: Admitted) {
+        if let Err(error) = stream.set_nodelay(true) {
+            return debug!(%error, "The connection is gone already");
+        }
+        let service = Service {
+            routes: TowerToHyperService::new(warp::service(self.routes.clone())),
+            origins: self.origins.clone(),
+            proxies: self.proxies.clone(),
+            admission: self.admission.clone(),
+            metrics: self.metrics.clone(),
+            peer,
+            admitted,
+        };
+        self.tasks.spawn(connection(stream, service, self.headers_timeout, self.stop.clone()));
+    }
+}
+
+async fn connection<R>(stream: TcpStream, service: Service<R>, headers_timeout: Duration, stop: CancellationToken)
 where
     Service<R>:
         hyper::service::Service<Request<Incoming>, Response = Reply, Error = Infallible, Future: Send + 'static>,
 {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT).max_buf_size(HEADERS_BYTES_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(headers_timeout).max_buf_size(HEADERS_BYTES_MAX);
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -130,24 +145,49 @@ where
 }
 
 /// Says why before it hangs up; a client that does not read that in time is not waited for.
-async fn turn_away(mut stream: TcpStream) {
+async fn turn_away(mut stream: TcpStream, refusal: Error, _told: OwnedSemaphorePermit) {
     let say = async {
-        stream.write_all(FULL).await?;
+        stream.write_all(answer_by_hand(&refusal).as_bytes()).await?;
         stream.shutdown().await?;
         let mut rest = [0; 1024];
         while tokio::io::AsyncReadExt::read(&mut stream, &mut rest).await? > 0 {}
         std::io::Result::Ok(())
     };
-    let _ = timeout(Duration::from_secs(1), say).await;
+    let _ = timeout(TOLD_TIMEOUT, say).await;
+}
+
+/// The refusal of a connection of which nothing was read.
+fn answer_by_hand(refusal: &Error) -> String {
+    let body = serde_json::to_string(&ErrorBody::from(refusal)).expect("texts make JSON");
+    let seconds = refusal.retry_after().map_or(1, seconds);
+    format!(
+        "HTTP/1.1 {}\r\nContent-Type: application/json\r\nRetry-After: {seconds}\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        refusal.status(),
+        body.len()
+    )
 }
 
 /// What happens to every request around its route.
 struct Service<R> {
     routes: R,
     origins: Arc<Origins>,
+    proxies: Arc<TrustedProxies>,
+    admission: Admission,
     metrics: Metrics,
-    peer: Peer,
+    peer: IpAddr,
     admitted: Admitted,
+}
+
+impl<R> Service<R> {
+    /// The place of a request, which is its connection's, or one of the client that a proxy speaks for.
+    fn admit(&self, Client(network): Client) -> Result<Admitted, Error> {
+        let mut admitted = self.admitted.clone();
+        if admitted.address.is_none() {
+            admitted.address = Some(Arc::new(self.admission.address(network)?));
+        }
+        Ok(admitted)
+    }
 }
 
 impl<R> hyper::service::Service<Request<Incoming>> for Service<R>
@@ -167,11 +207,17 @@ where
             let answer = preflight(origin);
             return Box::pin(async move { Ok(answer) });
         }
-        request.extensions_mut().insert(self.peer);
-        request.extensions_mut().insert(self.admitted.clone());
-        let answer = self.routes.call(request);
+        let client = Client::of(self.peer, request.headers(), &self.proxies);
+        let answer = self.admit(client).map(|admitted| {
+            request.extensions_mut().insert(client);
+            request.extensions_mut().insert(admitted.clone());
+            (self.routes.call(request), admitted)
+        });
         Box::pin(async move {
-            let mut answer = answer.await?;
+            let mut answer = match answer {
+                Ok((answer, _admitted)) => answer.await?,
+                Err(refusal) => refusal.into_response(),
+            };
             if let Some(origin) = origin {
                 answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
                 answer.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));

@@ -1,7 +1,9 @@
 //! The edge: connections in, HTTP requests routed, sockets upgraded. Knows no rules of the chat.
 
 mod accounts;
+mod admission;
 mod channels;
+mod client;
 mod contracts;
 mod edge;
 mod ops;
@@ -10,15 +12,17 @@ mod routes;
 mod upgrade;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub use admission::Admission;
 pub use edge::{Listener, serve};
 pub use ops::{Ops, routes as ops_routes};
 pub use routes::routes;
 
 use crate::chat::Chat;
-use crate::config::{Origins, TrustedProxies};
+use crate::config::Origins;
 use crate::metrics::Metrics;
 use crate::session::Sessions;
 
@@ -31,8 +35,10 @@ pub struct Api {
     pub sessions: Sessions,
     /// The origins of browser pages that are allowed beside the server's own.
     pub origins: Arc<Origins>,
-    /// The proxies that are believed about the client's address.
-    pub proxies: Arc<TrustedProxies>,
+    /// Who gets in.
+    pub admission: Admission,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
     /// The figures.
     pub metrics: Metrics,
     /// Cancelled when the node is leaving.

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, StatusCode};
@@ -17,8 +16,9 @@ use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 use super::Api;
-use super::edge::{Admitted, Peer};
-use crate::config::TrustedProxies;
+use super::admission::Body;
+use super::client::Client;
+use super::edge::Admitted;
 use crate::error::{Error, Result};
 use crate::model::{Anchor, Caller, PageLimit};
 use crate::protocol::FRAME_BYTES_MAX;
@@ -27,38 +27,39 @@ use crate::protocol::http::ErrorBody;
 /// What of a too large body is read on, so that the client gets to see the answer.
 const EXCESS_BYTES_MAX: usize = 1024 * 1024;
 
-/// How long a body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A request whose path is known.
 pub(super) struct Call {
     pub(super) headers: HeaderMap,
     pub(super) query: HashMap<String, String>,
     pub(super) body: Result<Bytes>,
-    pub(super) peer: Option<Peer>,
+    pub(super) client: Client,
     pub(super) admitted: Option<Admitted>,
     pub(super) on_upgrade: Option<OnUpgrade>,
 }
 
 /// Takes a request as it is; refuses nothing.
-pub(super) fn call() -> impl Filter<Extract = (Call,), Error = Rejection> + Clone {
+pub(super) fn call(api: &Api) -> impl Filter<Extract = (Call,), Error = Rejection> + Clone + use<> {
+    let (admission, patience) = (api.admission.clone(), api.body_timeout);
     let query = warp::query::<HashMap<String, String>>().or(warp::any().map(HashMap::new)).unify();
     warp::header::headers_cloned()
         .and(query)
-        .and(warp::ext::optional::<Peer>())
+        .and(warp::ext::get::<Client>())
         .and(warp::ext::optional::<Admitted>())
         .and(warp::ext::optional::<OnUpgrade>())
         .and(warp::body::stream())
-        .then(|headers, query, peer, admitted, on_upgrade, body| async move {
-            let body = timeout(BODY_TIMEOUT, read(body)).await;
-            let body = body.unwrap_or_else(|_| Err(Error::BadRequest("the body took too long".into())));
-            Call { headers, query, body, peer, admitted, on_upgrade }
+        .then(move |headers, query, client, admitted, on_upgrade, body| {
+            let held = admission.body();
+            async move {
+                let body = timeout(patience, read(body, held)).await;
+                let body = body.unwrap_or_else(|_| Err(Error::BadRequest("the body took too long".into())));
+                Call { headers, query, body, client, admitted, on_upgrade }
+            }
         })
 }
 
-async fn read<B: Buf>(body: impl Stream<Item = std::result::Result<B, warp::Error>>) -> Result<Bytes> {
+async fn read<B: Buf>(body: impl Stream<Item = std::result::Result<B, warp::Error>>, mut read: Body) -> Result<Bytes> {
     let mut body = std::pin::pin!(body);
-    let (mut read, mut excess) = (BytesMut::new(), 0);
+    let mut excess = 0;
     while let Some(part) = body.next().await {
         let mut part = part.map_err(|_| Error::BadRequest("the body broke off".into()))?;
         if excess > 0 || read.len() + part.remaining() > FRAME_BYTES_MAX {
@@ -70,7 +71,7 @@ async fn read<B: Buf>(body: impl Stream<Item = std::result::Result<B, warp::Erro
         }
         while part.has_remaining() {
             let chunk = part.chunk();
-            read.extend_from_slice(chunk);
+            read.extend(chunk)?;
             let taken = chunk.len();
             part.advance(taken);
         }
@@ -82,10 +83,12 @@ async fn read<B: Buf>(body: impl Stream<Item = std::result::Result<B, warp::Erro
 }
 
 impl Call {
-    /// Who is asking.
+    /// Who is asking; counts as a command of theirs.
     pub(super) async fn caller(&self, api: &Api) -> Result<Caller> {
         let token = bearer(&self.headers)?.ok_or(Error::Unauthenticated)?;
-        api.chat.authenticate(token).await
+        let caller = api.chat.authenticate(token).await?;
+        api.chat.count_request(&caller)?;
+        Ok(caller)
     }
 
     /// The body.
@@ -106,24 +109,6 @@ impl Call {
     pub(super) fn anchor(&self) -> Result<Anchor> {
         let position = |name| self.query.get(name).map(|text| text.parse()).transpose();
         Anchor::one_of(position("before")?, position("after")?, position("around")?)
-    }
-
-    /// The client's address: the peer's, or what trusted proxies say of it, read from the nearest on.
-    pub(super) fn address(&self, proxies: &TrustedProxies) -> Option<IpAddr> {
-        let mut address = self.peer?.0.ip();
-        let forwarded = self.headers.get_all("x-forwarded-for").iter();
-        let hops: Vec<&str> =
-            forwarded.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).collect();
-        for hop in hops.iter().rev() {
-            if !proxies.contain(address) {
-                break;
-            }
-            match hop.trim().parse() {
-                Ok(further) => address = further,
-                Err(_) => break,
-            }
-        }
-        Some(address)
     }
 }
 
@@ -158,15 +143,18 @@ impl Reply for Error {
         }
         let mut answer = json(self.status(), &ErrorBody::from(&self));
         if let Some(after) = self.retry_after() {
-            let seconds = after.as_millis().div_ceil(1_000).max(1);
-            let seconds = HeaderValue::from_str(&seconds.to_string()).expect("digits make a header");
-            answer.headers_mut().insert(header::RETRY_AFTER, seconds);
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));
         }
         if self.status() == StatusCode::UNAUTHORIZED {
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         answer
     }
+}
+
+/// The value of `Retry-After`: whole seconds, at least one.
+pub(super) fn seconds(after: Duration) -> u64 {
+    u64::try_from(after.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1)
 }
 
 /// The answer of a handler.

@@ -20,7 +20,7 @@ macro_rules! route {
         let api: Api = $api.clone();
         $path
             .and(warp::$method())
-            .and(call())
+            .and(call(&api))
             .then(move |$($part: String,)* call: Call| {
                 let api = api.clone();
                 async move {

@@ -12,11 +12,12 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::reply::Response;
 
 use super::Api;
+use super::admission::Entering;
 use super::request::{Call, bearer};
 use crate::config::Origins;
 use crate::error::{Error, Result};
 use crate::protocol::SUBPROTOCOL;
-use crate::session::Upgraded;
+use crate::session::{Guest, Upgraded};
 
 pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
     let began = Instant::now();
@@ -30,14 +31,20 @@ pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
         return Err(Error::Unavailable(anyhow::anyhow!("the node is stopping")));
     }
     let name = call.query.remove("name");
-    let ticket = match bearer(&call.headers)? {
-        None => None,
+    let token = bearer(&call.headers)?;
+    // Given back with `welcome`: strangers have places of their own, so that they cannot take those of members.
+    let (guest, entering) = match token {
+        None => {
+            let (place, displaced) = api.admission.stranger();
+            (Guest::Stranger { name, displaced }, Entering::Stranger(place))
+        }
         Some(token) => {
+            let place = api.admission.upgrade()?;
             let caller = api.chat.authenticate(token).await?;
-            if name.as_deref().is_some_and(|name| name != caller.name.as_str()) {
+            if name.is_some_and(|name| name != caller.name.as_str()) {
                 return Err(Error::Forbidden("name is not the name of the signed-in user".into()));
             }
-            Some(api.sessions.enter(caller)?)
+            (Guest::Member(api.sessions.enter(caller)?), Entering::Member(place))
         }
     };
     let on_upgrade = call.on_upgrade.take().ok_or_else(not_an_upgrade)?;
@@ -46,7 +53,7 @@ pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
         let upgraded = connection(on_upgrade).await;
         (upgraded, admitted)
     };
-    api.sessions.spawn(connection, ticket, name, began);
+    api.sessions.spawn(connection, guest, entering, began);
     Ok(switching(&accept, chosen))
 }
 

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 
 use super::Session;
 use super::socket::End;
-use crate::chat::CatchUp;
+use crate::chat::{CatchUp, Turn};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::hub::{Ended, Frame, Hub, Listener, ListenerKey, Read, Room};
@@ -163,18 +163,29 @@ impl Session {
     /// Begins to read the next page, where somebody is behind and none is being read.
     pub(super) fn read_on(&mut self) {
         while self.page.is_none() {
-            let Some(id) = self.behind.pop_front() else { return };
+            let Some(id) = self.behind.pop_front() else {
+                self.turn = None;
+                return;
+            };
             let Some(subscription) = self.subscriptions.get(&id) else { continue };
             let replay = self.all.chat.replay().clone();
             let (channel, generation, cursor) =
                 (subscription.channel().clone(), subscription.generation, subscription.cursor);
-            let read = async move { replay.after(channel, generation, cursor).await };
+            let turn = self.turn.take();
+            let read = async move { replay.after(channel, generation, cursor, turn).await };
             self.page = Some((id, read.boxed()));
         }
     }
 
+    /// Writes a page of the log, and keeps the turn for the next one, where there is one to come.
+    pub(super) async fn catch_up(&mut self, id: u32, found: CatchUp, turn: Turn) -> Result<(), End> {
+        let written = self.write_caught_up(id, found).await;
+        self.turn = Some(turn).filter(|_| !self.behind.is_empty());
+        written
+    }
+
     /// Writes a page of the log, and goes back to the ring where that was the last.
-    pub(super) async fn catch_up(&mut self, (id, found): (u32, CatchUp)) -> Result<(), End> {
+    async fn write_caught_up(&mut self, id: u32, found: CatchUp) -> Result<(), End> {
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return Ok(()) };
         // After the page: the node has handled all that its feed held when the page was read.
         let seen = subscription.room.seen(subscription.key);

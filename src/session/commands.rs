@@ -16,10 +16,10 @@ use crate::protocol::{self, Answer, CloseCode, Command, Event, Ref, Request, Sen
 impl Session {
     /// Reads one command and carries it out, or holds it until the sends before it are answered.
     pub(super) async fn command(&mut self, text: &str) -> Result<(), End> {
-        let request = match self.rate.check() {
+        let request = match self.rates.check() {
             Verdict::Go => protocol::decode(text),
-            Verdict::Later(after) => {
-                self.all.metrics.refused_total.with(["rate"]).increment(1);
+            Verdict::Later(after, reason) => {
+                self.all.metrics.refused_total.with([reason]).increment(1);
                 Request { command: Err(Error::RateLimited(after)), ..protocol::decode(text) }
             }
             Verdict::Flooding => return Err(End::Close(CloseCode::Flooding)),

@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
-pub use sign_in::Ticket;
+pub use sign_in::{Guest, Ticket};
 pub use socket::Upgraded;
 
-use crate::chat::{CatchUp, Chat};
+use crate::chat::{CatchUp, Chat, Turn};
 use crate::clock;
 use crate::config::Limit;
 use crate::error::Result;
@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::model::{Caller, ChannelName, SessionId};
 use crate::protocol::{CloseCode, Event, Ref, Request, Sent, encode};
 use catching_up::Subscription;
-use rate::Rate;
+use rate::Rates;
 use socket::{End, Incoming, Socket};
 use timer::{HORIZON, Timer};
 
@@ -60,6 +60,8 @@ pub struct Options {
     pub joins: Limit,
     /// How many commands a session may send in a second.
     pub commands_per_second: Limit,
+    /// How many commands all sessions of a user may send in a second.
+    pub user_commands_per_second: Limit,
     /// How many sessions a user may have on this node.
     pub per_user: Limit,
     /// The word for what an `ok` to `send` stands for.
@@ -102,14 +104,13 @@ impl Sessions {
         &self.chat
     }
 
-    /// Gives an upgraded connection a task of its own. `ticket` is there where the upgrade was signed in already;
-    /// `name` is who the client says it is. `upgrade` fails where the client has gone; what comes with it is kept as
-    /// long as the connection.
+    /// Gives an upgraded connection a task of its own. `upgrade` fails where the client has gone; what comes with it is
+    /// kept as long as the connection, and `entering` until `welcome` was said.
     pub fn spawn<K: Send + 'static>(
         &self,
         upgrade: impl Future<Output = (Option<Upgraded>, K)> + Send + 'static,
-        ticket: Option<Ticket>,
-        name: Option<String>,
+        guest: Guest,
+        entering: impl Send + 'static,
         began: Instant,
     ) {
         let sessions = self.clone();
@@ -117,7 +118,7 @@ impl Sessions {
             let (Some(upgraded), _kept) = upgrade.await else { return };
             sessions.metrics.sessions_opened_total.increment(1);
             sessions.metrics.sessions_open.increment(1.0);
-            let (end, who) = sessions.serve(upgraded, ticket, name, began).await;
+            let (end, who) = sessions.serve(upgraded, guest, entering, began).await;
             sessions.metrics.sessions_open.decrement(1.0);
             let code = code(end);
             sessions.metrics.sessions_closed_total.with([&code]).increment(1);
@@ -132,15 +133,18 @@ impl Sessions {
     async fn serve(
         &self,
         upgraded: Upgraded,
-        ticket: Option<Ticket>,
-        name: Option<String>,
+        guest: Guest,
+        entering: impl Send,
         began: Instant,
     ) -> (End, Option<SessionId>) {
-        let wake = ticket.as_ref().map_or_else(Arc::default, |ticket| ticket.wake.clone());
+        let wake = match &guest {
+            Guest::Member(ticket) => ticket.wake.clone(),
+            Guest::Stranger { .. } => Arc::default(),
+        };
         let mut socket = Socket::new(upgraded, wake.clone(), self.options.silence, self.cut.clone()).await;
-        let ticket = match ticket {
-            Some(ticket) => Ok(ticket),
-            None => self.sign_in(&mut socket, wake, name).await,
+        let ticket = match guest {
+            Guest::Member(ticket) => Ok(ticket),
+            Guest::Stranger { name, displaced } => self.sign_in(&mut socket, wake, name, displaced).await,
         };
         let ticket = match ticket {
             Ok(ticket) => ticket,
@@ -151,7 +155,7 @@ impl Sessions {
         };
         let id = ticket.session;
         let mut session = Session::new(self.clone(), ticket, socket);
-        let end = session.run(began).await;
+        let end = session.run(entering, began).await;
         // Out of all channels before the goodbye: who lingers listens to nothing.
         let Session { socket, subscriptions, presence, .. } = session;
         drop((subscriptions, presence));
@@ -184,19 +188,24 @@ struct Session {
     /// Those that read the log, in turn.
     behind: VecDeque<u32>,
     /// The page that is being read, and for whom.
-    page: Option<(u32, BoxFuture<'static, CatchUp>)>,
+    page: Option<PageRead>,
+    /// The turn to be given what was missed, between two pages.
+    turn: Option<Turn>,
     /// The sends that wait for the log, and the channel they go to.
     pending: FuturesOrdered<BoxFuture<'static, Sending>>,
     pending_channel: Option<ChannelName>,
     /// The command that waits until they are answered.
     held: Option<Request>,
-    rate: Rate,
+    rates: Rates,
     next_ping: Instant,
     /// When the next tick is due.
     tick_at: Option<Instant>,
     told_expiring: bool,
     frames: Vec<Frame>,
 }
+
+/// A page on its way, and the subscription that it is for.
+type PageRead = (u32, BoxFuture<'static, (CatchUp, Turn)>);
 
 /// A send and its outcome.
 struct Sending {
@@ -208,8 +217,9 @@ struct Sending {
 impl Session {
     fn new(all: Sessions, ticket: Ticket, socket: Socket) -> Self {
         let Ticket { session, caller, presence, wake } = ticket;
+        let (own_max, user_max) = (all.options.commands_per_second, all.options.user_commands_per_second);
         Self {
-            rate: Rate::new(all.options.commands_per_second),
+            rates: Rates::new(own_max, all.chat.rate(caller.user), user_max),
             next_ping: Instant::now() + jittered(all.options.ping),
             all,
             id: session,
@@ -222,6 +232,7 @@ impl Session {
             next_subscription: 0,
             behind: VecDeque::new(),
             page: None,
+            turn: None,
             pending: FuturesOrdered::new(),
             pending_channel: None,
             held: None,
@@ -231,10 +242,11 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, began: Instant) -> End {
+    async fn run(&mut self, entering: impl Send, began: Instant) -> End {
         let lived = async {
             self.welcome().await?;
             self.socket.flush().await?;
+            drop(entering);
             self.all.metrics.session_establishment_seconds.record(began.elapsed());
             self.set_timer();
             self.live().await
@@ -260,7 +272,7 @@ impl Session {
                 incoming = self.socket.next(), if may_read => self.take_in(incoming).await?,
                 () = self.wake.woken() => {}
                 Some(sending) = self.pending.next(), if !self.pending.is_empty() => self.answer_sends(sending).await?,
-                caught_up = page(&mut self.page) => self.catch_up(caught_up).await?,
+                (id, found, turn) = page(&mut self.page) => self.catch_up(id, found, turn).await?,
                 () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(Instant::now() + self.leave_after()),
                 () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => {
                     return Err(self.say_goodbye().await);
@@ -373,12 +385,13 @@ impl Session {
 }
 
 /// The page that is being read; never, where there is none. Cancel-safe: the read goes on when asked again.
-async fn page(page: &mut Option<(u32, BoxFuture<'static, CatchUp>)>) -> (u32, CatchUp) {
+async fn page(page: &mut Option<PageRead>) -> (u32, CatchUp, Turn) {
     match page {
         Some((subscription, read)) => {
-            let found = (*subscription, read.await);
+            let (found, turn) = read.await;
+            let subscription = *subscription;
             *page = None;
-            found
+            (subscription, found, turn)
         }
         None => std::future::pending().await,
     }

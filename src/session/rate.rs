@@ -1,13 +1,11 @@
-//! How many commands a session may send: so many in each second.
+//! How many commands a session may send, alone and together with the others of its user: so many in each second.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use crate::chat::Rate;
 use crate::config::Limit;
 
-/// The length of a window.
-const WINDOW: Duration = Duration::from_secs(1);
 /// How many times the limit may be passed in a window before the session counts as flooding.
 const FLOODING: usize = 10;
 
@@ -16,35 +14,41 @@ const FLOODING: usize = 10;
 pub(super) enum Verdict {
     /// Carry it out.
     Go,
-    /// Refuse it; it may be repeated after the time.
-    Later(Duration),
+    /// Refuse it; it may be repeated after the time. The word is the reason in the metrics.
+    Later(Duration, &'static str),
     /// Close the session.
     Flooding,
 }
 
-/// Counts commands in windows of a second.
-pub(super) struct Rate {
-    limit: Limit,
-    window: Instant,
-    count: usize,
+/// Counts the commands of a session, and adds those that it may send to its user's.
+pub(super) struct Rates {
+    own: Rate,
+    own_max: Limit,
+    user: Arc<Rate>,
+    user_max: Limit,
 }
 
-impl Rate {
-    pub(super) fn new(limit: Limit) -> Self {
-        Self { limit, window: Instant::now(), count: 0 }
+impl Rates {
+    pub(super) fn new(own_max: Limit, user: Arc<Rate>, user_max: Limit) -> Self {
+        Self { own: Rate::default(), own_max, user, user_max }
     }
 
-    pub(super) fn check(&mut self) -> Verdict {
-        let Some(max) = self.limit.max() else { return Verdict::Go };
-        let now = Instant::now();
-        if now >= self.window + WINDOW {
-            (self.window, self.count) = (now, 0);
+    pub(super) fn check(&self) -> Verdict {
+        if let Some(max) = self.own_max.max() {
+            let (count, left) = self.own.count();
+            if count > max.saturating_mul(FLOODING) {
+                return Verdict::Flooding;
+            }
+            if count > max {
+                return Verdict::Later(left, "rate");
+            }
         }
-        self.count += 1;
-        match self.count {
-            count if count <= max => Verdict::Go,
-            count if count <= max.saturating_mul(FLOODING) => Verdict::Later(self.window + WINDOW - now),
-            _ => Verdict::Flooding,
+        if let Some(max) = self.user_max.max() {
+            let (count, left) = self.user.count();
+            if count > max {
+                return Verdict::Later(left, "user_rate");
+            }
         }
+        Verdict::Go
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::socket::{End, Incoming, Socket};
 use super::{Session, Sessions};
@@ -17,6 +18,19 @@ pub struct Ticket {
     pub(super) caller: Caller,
     pub(super) presence: Presence,
     pub(super) wake: Arc<Wake>,
+}
+
+/// Who has come with an upgrade.
+pub enum Guest {
+    /// Somebody who has signed in with it.
+    Member(Ticket),
+    /// Somebody who is to say so in the first frame.
+    Stranger {
+        /// Who they claim to be.
+        name: Option<String>,
+        /// Cancelled when they have to make room for others.
+        displaced: CancellationToken,
+    },
 }
 
 impl Sessions {
@@ -49,11 +63,13 @@ impl Sessions {
         socket: &mut Socket,
         wake: Arc<Wake>,
         name: Option<String>,
+        displaced: CancellationToken,
     ) -> Result<Ticket, End> {
         let deadline = Instant::now() + self.options.sign_in;
         loop {
             let incoming = tokio::select! {
                 incoming = timeout_at(deadline, socket.next()) => incoming,
+                () = displaced.cancelled() => return Err(End::Close(CloseCode::Overloaded)),
                 () = self.stop.cancelled() => return Err(End::Close(CloseCode::Restart)),
             };
             let text = match incoming {

@@ -25,6 +25,39 @@ async fn a_session_that_sends_too_fast_is_told_when_to_go_on() {
 }
 
 #[tokio::test]
+async fn all_sessions_of_a_user_share_what_the_user_may_send() {
+    let server = TestServer::with(&[("LIMIT_USER_COMMANDS_PER_SECOND", "10")]).await;
+    let ann = server.user("ann").await;
+    let mut sessions = [ann.session().await, ann.session().await, ann.session().await];
+    let mut refs = Vec::new();
+    for session in &mut sessions {
+        for _ in 0..15 {
+            refs.push(session.begin(json!({"op": "ping"})).await);
+        }
+    }
+    let mut limited = 0;
+    for (number, reference) in refs.into_iter().enumerate() {
+        let answer = sessions[number / 15].answer(reference).await.expect("no reason to close");
+        if answer["ev"] == "error" {
+            assert_eq!(answer["code"], "rate_limited");
+            assert!((1..=1_000).contains(&answer["retry_after_ms"].as_u64().expect("when to repeat")), "{answer}");
+            limited += 1;
+        }
+    }
+    // Ten in each second, and the 45 may spread over two of them, or three on a busy machine.
+    assert!((15..=35).contains(&limited), "{limited} of 45");
+    eventually("HTTP counts among them", async || {
+        let answer = ann.get("/me").await;
+        (answer.status == 429).then(|| answer.refused(429, "rate_limited"))
+    })
+    .await;
+    let mut bob = server.session("bob").await;
+    bob.ok(json!({"op": "ping"})).await;
+    eventually("the next second", async || (sessions[0].ask(json!({"op": "ping"})).await["ev"] == "ok").then_some(()))
+        .await;
+}
+
+#[tokio::test]
 async fn a_session_joins_as_many_channels_as_it_may() {
     let server = TestServer::with(&[("LIMIT_SESSION_JOINS", "2")]).await;
     let mut ann = server.session("ann").await;

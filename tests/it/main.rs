@@ -1,6 +1,8 @@
 //! Knocks on the real door: real servers, a real Redis, real clients; to the letter of the protocol.
 
 mod accounts;
+mod admission;
+mod attempts;
 mod channels;
 mod contracts;
 mod crash;

@@ -14,8 +14,11 @@ Examples:
   burble-bench resume --sessions 10000 --missed 100 --channels 100
   burble-bench limit --mode batch fanout --listeners 2000 --in-flight 8 --messages 5000
 
-Before measuring: build with --release, set the server's LIMIT_... settings to 0 (otherwise its limits are
-what is measured), and allow enough open files (ulimit -n) for both sides.
+Before measuring: build with --release, allow enough open files (ulimit -n) for both sides, and set the
+server's limits to 0 that one address and few users would meet (otherwise they are what is measured):
+LIMIT_CONNECTIONS_PER_ADDRESS, LIMIT_SESSIONS_PER_USER, LIMIT_SESSION_COMMANDS_PER_SECOND,
+LIMIT_USER_COMMANDS_PER_SECOND, LIMIT_SIGN_UPS_PER_ADDRESS; for very many sessions LIMIT_CONNECTIONS and
+LIMIT_UPGRADES too.
 The exit code is 0 if all went well, 1 if anything went wrong, 2 for a bad command line.";
 
 /// Loads a chat server that speaks burble.v1, measures it, and checks that it kept its promises
