@@ -24,8 +24,9 @@ use crate::protocol::{CloseCode, FRAME_BYTES_MAX};
 const READ_BUFFER: usize = 4 * 1024;
 /// What is gathered before it is written: larger means fewer calls, and more memory after a burst.
 const WRITE_BUFFER: usize = 16 * 1024;
-/// Never reached: what does not fit the socket is waited for.
-const WRITE_BUFFER_MAX: usize = 1024 * 1024;
+/// Never reached: what does not fit the socket is waited for, so that one frame at most comes on top of what is gathered;
+/// and the largest, a page of history, has less than 13 MiB. A frame beyond it would end the connection.
+const WRITE_BUFFER_MAX: usize = 32 * 1024 * 1024;
 /// How long the peer has to read the last frame.
 const LINGER: Duration = Duration::from_secs(2);
 
