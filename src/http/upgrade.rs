@@ -12,23 +12,17 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use warp::reply::Response;
 
 use super::Api;
+use super::edge::Admitted;
 use super::request::{Call, bearer};
 use crate::config::Origins;
 use crate::error::{Error, Result};
 use crate::protocol::SUBPROTOCOL;
 use crate::session::Upgraded;
 
+/// To a session.
 pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
     let began = Instant::now();
-    let accept = accept_key(&call.headers)?;
-    if let Err(error) = check_origin(&call.headers, &api.origins) {
-        api.metrics.refused_total.with(["origin"]).increment(1);
-        return Err(error);
-    }
-    let chosen = choose_subprotocol(&call.headers)?;
-    if api.stop.is_cancelled() {
-        return Err(Error::Unavailable(anyhow::anyhow!("the node is stopping")));
-    }
+    let switching = handshake(&api, &call.headers)?;
     let name = call.query.remove("name");
     let ticket = match bearer(&call.headers)? {
         None => None,
@@ -40,18 +34,41 @@ pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
             Some(api.sessions.enter(caller)?)
         }
     };
-    let on_upgrade = call.on_upgrade.take().ok_or_else(not_an_upgrade)?;
-    let admitted = call.admitted.take();
-    let connection = async move {
-        let upgraded = connection(on_upgrade).await;
-        (upgraded, admitted)
-    };
-    api.sessions.spawn(connection, ticket, name, began);
+    api.sessions.spawn(connection(call)?, ticket, name, began);
+    Ok(switching)
+}
+
+/// To a socket that gives back what it gets.
+#[cfg(feature = "conformance")]
+pub(super) async fn echo(api: Api, call: Call) -> Result<Response> {
+    let switching = handshake(&api, &call.headers)?;
+    api.sessions.echo(connection(call)?);
+    Ok(switching)
+}
+
+/// Whether there may be a socket, whoever asks; the answer, where there may.
+fn handshake(api: &Api, headers: &HeaderMap) -> Result<Response> {
+    let accept = accept_key(headers)?;
+    if let Err(error) = check_origin(headers, &api.origins) {
+        api.metrics.refused_total.with(["origin"]).increment(1);
+        return Err(error);
+    }
+    let chosen = choose_subprotocol(headers)?;
+    if api.stop.is_cancelled() {
+        return Err(Error::Unavailable(anyhow::anyhow!("the node is stopping")));
+    }
     Ok(switching(&accept, chosen))
 }
 
+/// The connection once it is upgraded, and its place among all.
+fn connection(mut call: Call) -> Result<impl Future<Output = (Option<Upgraded>, Option<Admitted>)> + Send + 'static> {
+    let on_upgrade = call.on_upgrade.take().ok_or_else(not_an_upgrade)?;
+    let admitted = call.admitted.take();
+    Ok(async move { (bare(on_upgrade).await, admitted) })
+}
+
 /// The bare connection, and what was read of it already.
-async fn connection(on_upgrade: OnUpgrade) -> Option<Upgraded> {
+async fn bare(on_upgrade: OnUpgrade) -> Option<Upgraded> {
     let parts = on_upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
     Some(Upgraded { stream: parts.io.into_inner(), read: parts.read_buf })
 }

@@ -2,6 +2,8 @@
 
 mod catching_up;
 mod commands;
+#[cfg(feature = "conformance")]
+mod echo;
 mod rate;
 mod sign_in;
 mod socket;
@@ -30,7 +32,7 @@ use crate::error::Result;
 use crate::hub::{Frame, Presence, Wake, Woken};
 use crate::metrics::Metrics;
 use crate::model::{Caller, ChannelName, SessionId};
-use crate::protocol::{CloseCode, Event, Ref, Request, Sent, encode};
+use crate::protocol::{CloseCode, Event, FRAME_BYTES_MAX, Ref, Request, Sent, encode};
 use catching_up::Subscription;
 use rate::Rate;
 use socket::{End, Incoming, Socket};
@@ -137,7 +139,7 @@ impl Sessions {
         began: Instant,
     ) -> (End, Option<SessionId>) {
         let wake = ticket.as_ref().map_or_else(Arc::default, |ticket| ticket.wake.clone());
-        let mut socket = Socket::new(upgraded, wake.clone(), self.options.silence, self.cut.clone()).await;
+        let mut socket = self.socket(upgraded, FRAME_BYTES_MAX, wake.clone()).await;
         let ticket = match ticket {
             Some(ticket) => Ok(ticket),
             None => self.sign_in(&mut socket, wake, name).await,
@@ -157,6 +159,10 @@ impl Sessions {
         drop((subscriptions, presence));
         socket.close(end).await;
         (end, Some(id))
+    }
+
+    async fn socket(&self, upgraded: Upgraded, message_bytes_max: usize, wake: Arc<Wake>) -> Socket {
+        Socket::new(upgraded, message_bytes_max, wake, self.options.silence, self.cut.clone()).await
     }
 }
 
