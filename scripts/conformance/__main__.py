@@ -11,7 +11,7 @@ from pathlib import Path
 
 import kosoku
 from codes import before, signed_in
-from paths import PROXIES, burble, proxy
+from paths import PATIENCE_S, PROXIES, burble, proxy
 
 # Compression, which Burble does not offer.
 LEFT_OUT = ["12.*", "13.*"]
@@ -84,6 +84,8 @@ def main():
             if code != RESTART:
                 rows[path][2] += 1
                 failures.append(f"{path}: the node stops: {code} came, not {RESTART}")
+        # A second signal would leave its Redis behind.
+        node.process.wait(PATIENCE_S)
     report(rows)
     for failure in failures:
         print(failure, file=sys.stderr)
