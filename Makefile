@@ -1,6 +1,6 @@
 # What one does with Burble. `make help` lists it.
 .POSIX:
-.PHONY: help run test check dist
+.PHONY: help run test check conformance fuzz dist
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -18,6 +18,14 @@ check: ## Formatting, lints and documentation, without a warning
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --workspace
+
+conformance: ## Judge the WebSocket by the Autobahn cases, also through proxies (ARGS="direct nginx" for some paths)
+	@scripts/need.sh rust compiler redis python nginx haproxy caddy
+	@scripts/conformance.sh $(ARGS)
+
+fuzz: ## Fuzz the decoder of frames for a minute (ARGS=600 for ten)
+	@scripts/need.sh rust compiler
+	@scripts/fuzz.sh $(ARGS)
 
 dist: ## Build the fastest binary and pack it with README, settings and licence
 	@scripts/need.sh rust compiler

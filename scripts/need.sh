@@ -1,9 +1,12 @@
 #!/bin/sh
-# Installs what is missing of: rust compiler redis postgres. With apt-get or Homebrew; else says what to install by hand.
+# Installs what is missing of: rust compiler redis postgres python nginx haproxy caddy. With apt-get or Homebrew; else
+# says what to install by hand.
 # Example: scripts/need.sh rust compiler redis
 set -eu
 
 REDIS_MAJOR_MIN=7
+# Debian keeps servers off the PATH of users.
+PATH=$PATH:/usr/sbin
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
@@ -16,16 +19,28 @@ is_met() {
         compiler) have cc ;;
         redis) have redis-server || have valkey-server ;;
         postgres) "$(dirname "$0")/postgres-bin.sh" >/dev/null ;;
+        python) python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ;;
+        nginx | haproxy | caddy) have "$1" ;;
         *) die "need.sh: unknown need: $1" ;;
     esac
 }
 
 apt_package() {
-    case $1 in compiler) echo build-essential ;; redis) echo redis-server ;; postgres) echo postgresql ;; esac
+    case $1 in
+        compiler) echo build-essential ;;
+        redis) echo redis-server ;;
+        postgres) echo postgresql ;;
+        python) echo python3-venv ;;
+        nginx | haproxy | caddy) echo "$1" ;;
+    esac
 }
 
 brew_package() {
-    case $1 in redis) echo redis ;; postgres) echo postgresql@17 ;; esac
+    case $1 in
+        redis) echo redis ;;
+        postgres) echo postgresql@17 ;;
+        python | nginx | haproxy | caddy) echo "$1" ;;
+    esac
 }
 
 by_hand() {
@@ -33,6 +48,8 @@ by_hand() {
         rust) echo "Rust, from https://rustup.rs" ;;
         compiler) echo "a C compiler (Debian: build-essential; macOS: xcode-select --install)" ;;
         redis) echo "redis-server $REDIS_MAJOR_MIN.0 or newer, or valkey-server (https://redis.io/docs/latest/operate/oss_and_stack/install/)" ;;
+        python) echo "Python 3.10 or newer, with venv (https://www.python.org/downloads/)" ;;
+        nginx | haproxy | caddy) echo "$1" ;;
         postgres) echo "the PostgreSQL server, with initdb and postgres (https://www.postgresql.org/download/)" ;;
     esac
 }

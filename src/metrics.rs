@@ -21,8 +21,10 @@ const SLOW_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 /// Up to what one call of the script carries.
 const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
-const CLOSE_CODES: &[&str] =
-    &["1000", "1001", "1009", "1012", "1013", "4000", "4003", "4008", "4400", "4401", "4403", "4406", "gone"];
+const CLOSE_CODES: &[&str] = &[
+    "1000", "1001", "1002", "1007", "1009", "1012", "1013", "4000", "4003", "4008", "4400", "4401", "4403", "4406",
+    "gone",
+];
 const OPS: &[&str] = &["auth", "join", "resume", "leave", "send", "history", "typing", "ping"];
 const ERROR_CODES: &[&str] = &[
     "bad_json",

@@ -16,6 +16,9 @@ pub type TimeMs = i64;
 pub const TEXT_BYTES_MAX: usize = 8_192;
 /// The largest `data` of a message, in bytes of compact JSON.
 pub const DATA_BYTES_MAX: usize = 8_192;
+/// The most levels of objects and lists in `data`. Parsers of JSON commonly read 128, and a page of history has a few
+/// around it.
+pub const DATA_DEPTH_MAX: usize = 100;
 /// The longest `cid`, in bytes.
 pub const CID_BYTES_MAX: usize = 64;
 /// The longest topic, in characters.
@@ -360,12 +363,16 @@ impl MessageData {
     /// # Errors
     /// `bad_json` for a lone surrogate or too deep a nesting, `bad_request` for what is no object, `too_large`.
     pub fn parse(json: &str) -> Result<Self, Error> {
-        let value: serde_json::Value = serde_json::from_str(json)
-            .map_err(|_| Error::BadJson("data holds half of a surrogate pair, or is nested too deeply".into()))?;
+        let (compact, depth) = compact(json);
+        if depth > DATA_DEPTH_MAX {
+            return Err(Error::BadJson(format!("data is nested {depth} levels deep; accepted are {DATA_DEPTH_MAX}")));
+        }
+        let value: serde_json::Value = serde_json::from_str(json).map_err(|_| {
+            Error::BadJson("data holds half of a surrogate pair, or a number that no double can hold".into())
+        })?;
         if !value.is_object() {
             return Err(Error::BadRequest("data is a JSON object".into()));
         }
-        let compact = compact(json);
         if compact.len() > DATA_BYTES_MAX {
             let bytes = compact.len();
             return Err(Error::TooLarge(format!("data has {bytes} bytes; accepted are up to {DATA_BYTES_MAX}")));
@@ -374,21 +381,29 @@ impl MessageData {
     }
 }
 
-/// Valid JSON without the white space between its tokens.
-fn compact(json: &str) -> String {
+/// Valid JSON without the white space between its tokens, and how deep it is nested.
+fn compact(json: &str) -> (String, usize) {
     let (mut in_string, mut escaped) = (false, false);
-    json.chars()
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let compact = json
+        .chars()
         .filter(|&c| {
             let keep = in_string || !matches!(c, ' ' | '\t' | '\n' | '\r');
             match c {
                 _ if escaped => escaped = false,
                 '\\' => escaped = true,
                 '"' => in_string = !in_string,
+                '{' | '[' if !in_string => {
+                    depth += 1;
+                    deepest = deepest.max(depth);
+                }
+                '}' | ']' if !in_string => depth = depth.saturating_sub(1),
                 _ => {}
             }
             keep
         })
-        .collect()
+        .collect();
+    (compact, deepest)
 }
 
 /// What a client calls its message, to make sending it again safe: 1 to 64 bytes.
@@ -534,5 +549,43 @@ mod tests {
         assert!(matches!(MessageData::parse(r#"{"a":"\ud800"}"#), Err(Error::BadJson(_))));
         let large = format!(r#"{{"a":"{}"}}"#, "x".repeat(DATA_BYTES_MAX));
         assert!(matches!(MessageData::parse(&large), Err(Error::TooLarge(_))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn positions_keep_value_and_order_as_text((a, b) in proptest::arbitrary::any::<((u64, u64), (u64, u64))>()) {
+            let position = |(epoch, seq)| Position { epoch, seq };
+            let (one, other) = (position(a), position(b));
+            assert_eq!(one.to_string().parse::<Position>().unwrap(), one);
+            assert_eq!(one.cmp(&other), a.cmp(&b));
+        }
+
+        #[test]
+        fn only_two_numbers_make_a_position(text in "[-+ 0-9a]{0,24}|\\PC{0,8}") {
+            let numbers: Vec<_> = text.split('-').map(|digits| digits.parse::<u64>().ok()).collect();
+            match (text.parse::<Position>(), numbers.as_slice()) {
+                (Ok(position), [epoch, seq]) => assert_eq!((Some(position.epoch), Some(position.seq)), (*epoch, *seq)),
+                (Ok(position), _) => panic!("{text:?} is {position}"),
+                (Err(_), [Some(_), Some(_)]) => assert!(text.contains('+'), "{text:?} is none"),
+                (Err(_), _) => {}
+            }
+        }
+
+        #[test]
+        fn a_name_is_spoilt_by_one_wrong_character(
+            user in "[a-z0-9][a-z0-9_-]{1,31}",
+            channel in "[a-z0-9][a-z0-9._-]{0,63}",
+            at in 0_usize..32,
+            wrong in "[^a-z0-9._-]",
+        ) {
+            assert_eq!(user.parse::<UserName>().unwrap().as_str(), user);
+            assert_eq!(channel.parse::<ChannelName>().unwrap().as_str(), channel);
+            let spoilt = |name: &str| {
+                let at = at.min(name.len() - 1);
+                name[..at].to_owned() + &wrong + &name[at + 1..]
+            };
+            assert!(spoilt(&user).parse::<UserName>().is_err());
+            assert!(spoilt(&channel).parse::<ChannelName>().is_err());
+        }
     }
 }

@@ -8,12 +8,6 @@ use super::request::{Call, answer, call, recover};
 use super::{Api, accounts, channels, contracts, upgrade};
 use crate::error::Result;
 
-/// The public listener's routes.
-pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
-    let chat = accounts(&api).or(channels(&api)).unify().or(messages(&api)).unify();
-    chat.or(contracts()).unify().recover(recover).unify().boxed()
-}
-
 /// A route: a path, a method, a handler.
 macro_rules! route {
     ($api:expr, $method:ident, $path:expr, $handler:path $(, $part:ident)*) => {{
@@ -30,6 +24,14 @@ macro_rules! route {
             })
             .boxed()
     }};
+}
+
+/// The public listener's routes.
+pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
+    let chat = accounts(&api).or(channels(&api)).unify().or(messages(&api)).unify();
+    #[cfg(feature = "conformance")]
+    let chat = chat.or(route!(api, get, path!("echo"), upgrade::echo)).unify();
+    chat.or(contracts()).unify().recover(recover).unify().boxed()
 }
 
 fn accounts(api: &Api) -> BoxedFilter<(Response,)> {

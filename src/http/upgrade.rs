@@ -13,23 +13,17 @@ use warp::reply::Response;
 
 use super::Api;
 use super::admission::Entering;
+use super::edge::Admitted;
 use super::request::{Call, bearer};
 use crate::config::Origins;
 use crate::error::{Error, Result};
 use crate::protocol::SUBPROTOCOL;
 use crate::session::{Guest, Upgraded};
 
+/// To a session.
 pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
     let began = Instant::now();
-    let accept = accept_key(&call.headers)?;
-    if let Err(error) = check_origin(&call.headers, &api.origins) {
-        api.metrics.refused_total.with(["origin"]).increment(1);
-        return Err(error);
-    }
-    let chosen = choose_subprotocol(&call.headers)?;
-    if api.stop.is_cancelled() {
-        return Err(Error::Unavailable(anyhow::anyhow!("the node is stopping")));
-    }
+    let switching = handshake(&api, &call.headers)?;
     let name = call.query.remove("name");
     let token = bearer(&call.headers)?;
     // Given back with `welcome`: strangers have places of their own, so that they cannot take those of members.
@@ -47,18 +41,41 @@ pub(super) async fn upgrade(api: Api, mut call: Call) -> Result<Response> {
             (Guest::Member(api.sessions.enter(caller)?), Entering::Member(place))
         }
     };
-    let on_upgrade = call.on_upgrade.take().ok_or_else(not_an_upgrade)?;
-    let admitted = call.admitted.take();
-    let connection = async move {
-        let upgraded = connection(on_upgrade).await;
-        (upgraded, admitted)
-    };
-    api.sessions.spawn(connection, guest, entering, began);
+    api.sessions.spawn(connection(call)?, guest, entering, began);
+    Ok(switching)
+}
+
+/// To a socket that gives back what it gets.
+#[cfg(feature = "conformance")]
+pub(super) async fn echo(api: Api, call: Call) -> Result<Response> {
+    let switching = handshake(&api, &call.headers)?;
+    api.sessions.echo(connection(call)?);
+    Ok(switching)
+}
+
+/// Whether there may be a socket, whoever asks; the answer, where there may.
+fn handshake(api: &Api, headers: &HeaderMap) -> Result<Response> {
+    let accept = accept_key(headers)?;
+    if let Err(error) = check_origin(headers, &api.origins) {
+        api.metrics.refused_total.with(["origin"]).increment(1);
+        return Err(error);
+    }
+    let chosen = choose_subprotocol(headers)?;
+    if api.stop.is_cancelled() {
+        return Err(Error::Unavailable(anyhow::anyhow!("the node is stopping")));
+    }
     Ok(switching(&accept, chosen))
 }
 
+/// The connection once it is upgraded, and its place among all.
+fn connection(mut call: Call) -> Result<impl Future<Output = (Option<Upgraded>, Option<Admitted>)> + Send + 'static> {
+    let on_upgrade = call.on_upgrade.take().ok_or_else(not_an_upgrade)?;
+    let admitted = call.admitted.take();
+    Ok(async move { (bare(on_upgrade).await, admitted) })
+}
+
 /// The bare connection, and what was read of it already.
-async fn connection(on_upgrade: OnUpgrade) -> Option<Upgraded> {
+async fn bare(on_upgrade: OnUpgrade) -> Option<Upgraded> {
     let parts = on_upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
     Some(Upgraded { stream: parts.io.into_inner(), read: parts.read_buf })
 }

@@ -265,6 +265,10 @@ pub fn message_body(from: &UserName, message: &NewMessage) -> String {
 pub enum CloseCode {
     /// The client said goodbye.
     Bye = 1000,
+    /// A frame that breaks RFC 6455.
+    BadFrame = 1002,
+    /// A text that is not UTF-8.
+    NotUtf8 = 1007,
     /// A frame over 64 KiB.
     FrameTooLarge = 1009,
     /// The node is restarting: come back, and resume.
@@ -297,6 +301,8 @@ impl CloseCode {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Bye => "bye",
+            Self::BadFrame => "a frame that no WebSocket has",
+            Self::NotUtf8 => "text is UTF-8",
             Self::FrameTooLarge => "a frame has at most 64 KiB",
             Self::Restart => "this node is restarting; come back and resume",
             Self::Overloaded => "this node is overloaded; come back later",

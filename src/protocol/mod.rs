@@ -5,6 +5,8 @@
 mod command;
 mod event;
 pub mod http;
+#[cfg(any(test, fuzzing))]
+pub mod invariants;
 
 pub use command::{Command, Ref, Request, SendMessage, decode, new_message};
 pub use event::{

@@ -2,6 +2,8 @@
 
 mod catching_up;
 mod commands;
+#[cfg(feature = "conformance")]
+mod echo;
 mod rate;
 mod sign_in;
 mod socket;
@@ -30,7 +32,7 @@ use crate::error::Result;
 use crate::hub::{Frame, Presence, Wake, Woken};
 use crate::metrics::Metrics;
 use crate::model::{Caller, ChannelName, SessionId};
-use crate::protocol::{CloseCode, Event, Ref, Request, Sent, encode};
+use crate::protocol::{CloseCode, Event, FRAME_BYTES_MAX, Ref, Request, Sent, encode};
 use catching_up::Subscription;
 use rate::Rates;
 use socket::{End, Incoming, Socket};
@@ -141,7 +143,7 @@ impl Sessions {
             Guest::Member(ticket) => ticket.wake.clone(),
             Guest::Stranger { .. } => Arc::default(),
         };
-        let mut socket = Socket::new(upgraded, wake.clone(), self.options.silence, self.cut.clone()).await;
+        let mut socket = self.socket(upgraded, FRAME_BYTES_MAX, wake.clone()).await;
         let ticket = match guest {
             Guest::Member(ticket) => Ok(ticket),
             Guest::Stranger { name, displaced } => self.sign_in(&mut socket, wake, name, displaced).await,
@@ -161,6 +163,10 @@ impl Sessions {
         drop((subscriptions, presence));
         socket.close(end).await;
         (end, Some(id))
+    }
+
+    async fn socket(&self, upgraded: Upgraded, message_bytes_max: usize, wake: Arc<Wake>) -> Socket {
+        Socket::new(upgraded, message_bytes_max, wake, self.options.silence, self.cut.clone()).await
     }
 }
 

@@ -18,14 +18,15 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::Wake;
-use crate::protocol::{CloseCode, FRAME_BYTES_MAX};
+use crate::protocol::CloseCode;
 
 /// The read buffer of every connection. The library fills it at once, so its size is what an idle session costs.
 const READ_BUFFER: usize = 4 * 1024;
 /// What is gathered before it is written: larger means fewer calls, and more memory after a burst.
 const WRITE_BUFFER: usize = 16 * 1024;
-/// Never reached: what does not fit the socket is waited for.
-const WRITE_BUFFER_MAX: usize = 1024 * 1024;
+/// Never reached: what does not fit the socket is waited for, so that one frame at most comes on top of what is gathered;
+/// and the largest, a page of history, has less than 13 MiB. A frame beyond it would end the connection.
+const WRITE_BUFFER_MAX: usize = 32 * 1024 * 1024;
 /// How long the peer has to read the last frame.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -70,31 +71,48 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) async fn new(upgraded: Upgraded, wake: Arc<Wake>, silence: Duration, cut: CancellationToken) -> Self {
+    /// A socket whose frames and messages have at most `message_bytes_max` bytes. `wake` and `cut` end what waits for
+    /// a peer that does not read; so does a `silence` of that length.
+    pub(super) async fn new(
+        upgraded: Upgraded,
+        message_bytes_max: usize,
+        wake: Arc<Wake>,
+        silence: Duration,
+        cut: CancellationToken,
+    ) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
             .max_write_buffer_size(WRITE_BUFFER_MAX)
-            .max_frame_size(Some(FRAME_BYTES_MAX))
-            .max_message_size(Some(FRAME_BYTES_MAX));
+            .max_frame_size(Some(message_bytes_max))
+            .max_message_size(Some(message_bytes_max));
         let wire = Wire { stream: upgraded.stream, wrote_at: Instant::now() };
         let ws = WebSocketStream::from_partially_read(wire, upgraded.read.to_vec(), Role::Server, Some(config)).await;
         Self { ws, wake, silence, cut, seen_at: Instant::now(), dirty: false }
     }
 
-    /// The next frame. Cancel-safe.
+    /// What the peer sent next. Cancel-safe.
     pub(super) async fn next(&mut self) -> Incoming {
+        match self.receive().await {
+            Ok(Message::Text(text)) => Incoming::Text(text),
+            Ok(Message::Binary(_)) => Incoming::End(End::Close(CloseCode::ProtocolError)),
+            Ok(_) => Incoming::Alive,
+            Err(end) => Incoming::End(end),
+        }
+    }
+
+    /// The next message, of whatever kind. Cancel-safe.
+    pub(super) async fn receive(&mut self) -> Result<Message, End> {
         let next = self.ws.next().await;
         self.seen_at = Instant::now();
         match next {
-            Some(Ok(Message::Text(text))) => Incoming::Text(text),
-            Some(Ok(Message::Binary(_))) => Incoming::End(End::Close(CloseCode::ProtocolError)),
-            Some(Ok(Message::Close(frame))) => Incoming::End(End::Closed(frame.map(|frame| frame.code.into()))),
-            Some(Ok(_)) => Incoming::Alive,
-            Some(Err(Error::Capacity(_))) => Incoming::End(End::Close(CloseCode::FrameTooLarge)),
-            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Incoming::End(End::Gone),
-            Some(Err(Error::Protocol(_) | Error::Utf8(_))) => Incoming::End(End::Close(CloseCode::ProtocolError)),
-            Some(Err(_)) | None => Incoming::End(End::Gone),
+            Some(Ok(Message::Close(frame))) => Err(End::Closed(frame.map(|frame| frame.code.into()))),
+            Some(Ok(message)) => Ok(message),
+            Some(Err(Error::Capacity(_))) => Err(End::Close(CloseCode::FrameTooLarge)),
+            Some(Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => Err(End::Gone),
+            Some(Err(Error::Protocol(_))) => Err(End::Close(CloseCode::BadFrame)),
+            Some(Err(Error::Utf8(_))) => Err(End::Close(CloseCode::NotUtf8)),
+            Some(Err(_)) | None => Err(End::Gone),
         }
     }
 
@@ -120,7 +138,7 @@ impl Socket {
         self.patiently(|ws, cx| ws.poll_flush_unpin(cx)).await
     }
 
-    async fn write_message(&mut self, message: Message) -> Result<(), End> {
+    pub(super) async fn write_message(&mut self, message: Message) -> Result<(), End> {
         self.patiently(|ws, cx| ws.poll_ready_unpin(cx)).await?;
         self.dirty = true;
         self.ws.start_send_unpin(message).map_err(|_| End::Gone)

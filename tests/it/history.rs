@@ -165,3 +165,20 @@ async fn a_page_that_cannot_be_is_refused() {
     let all = ann.history("tea", "?limit=200&unknown=1").await;
     assert_eq!(items(&all["events"]).len(), 10);
 }
+
+#[tokio::test]
+async fn the_largest_page_there_can_be_arrives() {
+    let server = TestServer::start().await;
+    let mut ann = server.session("ann").await;
+    ann.create_channel("tea").await;
+    // Six bytes of JSON for each of its own.
+    let text = "\u{1}".repeat(8_192);
+    let data = json!({"rest": "x".repeat(8_192 - r#"{"rest":""}"#.len())});
+    for _ in 0..200 {
+        ann.send_with(json!({"channel": "tea", "text": text, "data": data})).await;
+    }
+    let page = ann.ok(json!({"op": "history", "channel": "tea", "limit": 200})).await;
+    let events = items(&page["events"]);
+    assert_eq!(events.len(), 200);
+    assert!(events.iter().all(|event| event["text"] == text && event["data"] == data));
+}

@@ -2,7 +2,7 @@
 
 use burble::clock::now_ms;
 use serde_json::json;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{LONG_PATIENCE, PATIENCE, TestServer, eventually, within};
 
@@ -61,11 +61,30 @@ async fn a_token_is_renewed_with_ones_own_only() {
 async fn a_frame_that_is_too_large_ends_the_session() {
     let server = TestServer::start().await;
     let mut session = server.session("ann").await;
-    let fits = format!(r#"{{"op":"ping","ref":1,"rest":"{}"}}"#, "x".repeat(60_000));
-    session.raw(fits).await;
+    let ping = r#"{"op":"ping","ref":1}"#;
+    let frame = |bytes: usize| ping.to_owned() + &" ".repeat(bytes - ping.len());
+    session.raw(frame(65_536)).await;
     assert_eq!(session.next_of("ok").await["ref"], 1);
-    session.raw(format!(r#"{{"op":"ping","rest":"{}"}}"#, "x".repeat(65_536))).await;
+    session.raw(frame(65_537)).await;
     assert_eq!(session.expect_close().await.code, 1009);
+}
+
+#[tokio::test]
+async fn what_is_no_frame_or_no_utf8_ends_the_session_with_the_codes_of_rfc_6455() {
+    let server = TestServer::start().await;
+    let ann = server.user("ann").await;
+    let unmasked: &[u8] = &[0x81, 1, b'{'];
+    let reserved_bit: &[u8] = &[0xc1, 0x80, 0, 0, 0, 0];
+    let reserved_opcode: &[u8] = &[0x83, 0x80, 0, 0, 0, 0];
+    let not_utf8: &[u8] = &[0x81, 0x81, 0, 0, 0, 0, 0xff];
+    for (bytes, code) in [(unmasked, 1002_u16), (reserved_bit, 1002), (reserved_opcode, 1002), (not_utf8, 1007)] {
+        let mut stream = ann.session().await.into_stream();
+        stream.write_all(bytes).await.expect("it is open");
+        let mut said = Vec::new();
+        within(PATIENCE, "the server hangs up", stream.read_to_end(&mut said)).await.expect("no reset");
+        let (opcode, payload) = frames(&said).pop().expect("a frame");
+        assert_eq!((opcode, &payload[..2]), (0x8, &code.to_be_bytes()[..]), "{bytes:x?}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Judges the WebSocket by the cases of the Autobahn test suite: directly, and through the proxies of deploy/.
+# Example: scripts/conformance.sh direct nginx
+set -eu
+
+# Runs Autobahn's own cases; the suite itself needs a Python that is no longer made.
+KOSOKU=0.1.0
+
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin
+target=${CARGO_TARGET_DIR:-target}
+venv=$target/conformance/kosoku-$KOSOKU
+
+cargo build --locked --features conformance
+if [ ! -x "$venv/bin/kosoku" ]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "kosoku==$KOSOKU"
+fi
+exec "$venv/bin/python" -B scripts/conformance "$(realpath "$target")/debug/burble" "$@"
