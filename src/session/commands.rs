@@ -28,7 +28,8 @@ impl Session {
             self.held = Some(request);
             return Ok(());
         }
-        self.carry_out(request).await
+        // Boxed, here and below: what a command needs while it is carried out is no part of an idle session.
+        Box::pin(self.carry_out(request)).await
     }
 
     /// Sends to one channel are written in their order, so they need not wait for each other; all else has to.

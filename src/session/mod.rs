@@ -146,12 +146,12 @@ impl Sessions {
         let mut socket = self.socket(upgraded, FRAME_BYTES_MAX, wake.clone()).await;
         let ticket = match guest {
             Guest::Member(ticket) => Ok(ticket),
-            Guest::Stranger { name, displaced } => self.sign_in(&mut socket, wake, name, displaced).await,
+            Guest::Stranger { name, displaced } => Box::pin(self.sign_in(&mut socket, wake, name, displaced)).await,
         };
         let ticket = match ticket {
             Ok(ticket) => ticket,
             Err(end) => {
-                socket.close(end).await;
+                Box::pin(socket.close(end)).await;
                 return (end, None);
             }
         };
@@ -161,7 +161,7 @@ impl Sessions {
         // Out of all channels before the goodbye: who lingers listens to nothing.
         let Session { socket, subscriptions, presence, .. } = session;
         drop((subscriptions, presence));
-        socket.close(end).await;
+        Box::pin(socket.close(end)).await;
         (end, Some(id))
     }
 
@@ -281,7 +281,7 @@ impl Session {
                 (id, found, turn) = page(&mut self.page) => self.catch_up(id, found, turn).await?,
                 () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(Instant::now() + self.leave_after()),
                 () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => {
-                    return Err(self.say_goodbye().await);
+                    return Err(Box::pin(self.say_goodbye()).await);
                 }
             }
         }
