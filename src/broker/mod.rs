@@ -3,6 +3,7 @@
 //! The only code that speaks Redis. What is acknowledged here is in the log, at the durability that is set.
 
 mod append;
+pub mod doctor;
 pub mod embedded;
 mod feed;
 mod history;
