@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is missing of: rust compiler redis postgres. With apt-get or Homebrew; else says what to install by hand.
+# Installs what is missing of: rust compiler redis postgres nginx. With apt-get or Homebrew; else says what to install by hand.
 # Example: scripts/need.sh rust compiler redis
 set -eu
 
@@ -16,16 +16,17 @@ is_met() {
         compiler) have cc ;;
         redis) have redis-server || have valkey-server ;;
         postgres) "$(dirname "$0")/postgres-bin.sh" >/dev/null ;;
+        nginx) have nginx || [ -x /usr/sbin/nginx ] ;;
         *) die "need.sh: unknown need: $1" ;;
     esac
 }
 
 apt_package() {
-    case $1 in compiler) echo build-essential ;; redis) echo redis-server ;; postgres) echo postgresql ;; esac
+    case $1 in compiler) echo build-essential ;; redis) echo redis-server ;; postgres) echo postgresql ;; nginx) echo nginx ;; esac
 }
 
 brew_package() {
-    case $1 in redis) echo redis ;; postgres) echo postgresql@17 ;; esac
+    case $1 in redis) echo redis ;; postgres) echo postgresql@17 ;; nginx) echo nginx ;; esac
 }
 
 by_hand() {
@@ -33,6 +34,7 @@ by_hand() {
         rust) echo "Rust, from https://rustup.rs" ;;
         compiler) echo "a C compiler (Debian: build-essential; macOS: xcode-select --install)" ;;
         redis) echo "redis-server $REDIS_MAJOR_MIN.0 or newer, or valkey-server (https://redis.io/docs/latest/operate/oss_and_stack/install/)" ;;
+        nginx) echo "nginx (https://nginx.org/en/docs/install.html)" ;;
         postgres) echo "the PostgreSQL server, with initdb and postgres (https://www.postgresql.org/download/)" ;;
     esac
 }

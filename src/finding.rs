@@ -35,6 +35,9 @@ impl Verdict {
 pub struct Finding {
     /// What was looked at; the same on every run.
     pub check: String,
+    /// Which one, where there may be several.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub at: String,
     /// How bad it is.
     pub verdict: Verdict,
     /// What was there.
@@ -72,13 +75,13 @@ impl Finding {
         found: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { check: check.into(), verdict, found: found.into(), remedy: remedy.into() }
+        Self { check: check.into(), at: String::new(), verdict, found: found.into(), remedy: remedy.into() }
     }
 
     /// The same, of one of several that are looked at.
     #[must_use]
     pub fn of(mut self, which: &impl fmt::Display) -> Self {
-        self.check = format!("{} at {which}", self.check);
+        self.at = which.to_string();
         self
     }
 }

@@ -306,7 +306,7 @@ pub async fn running(data_dir: &Path) -> Option<PathBuf> {
     UnixStream::connect(&socket).await.ok().map(|_| socket)
 }
 
-/// The program that would be started, and what it says of its version.
+/// The program that would be started, and its version.
 ///
 /// # Errors
 /// There is none, or it does not run; names the remedy.
@@ -314,7 +314,9 @@ pub async fn installed() -> anyhow::Result<(PathBuf, String)> {
     let program = find_program()?;
     let told = timeout(ANSWER_TIMEOUT, Command::new(&program).arg("--version").kill_on_drop(true).output()).await;
     let told = told.with_context(|| format!("{} does not answer", program.display()))??;
-    Ok((program, String::from_utf8_lossy(&told.stdout).trim().to_owned()))
+    let told = String::from_utf8_lossy(&told.stdout);
+    let version = told.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or("of unknown version");
+    Ok((program, version.to_owned()))
 }
 
 fn find_program() -> anyhow::Result<PathBuf> {

@@ -1,5 +1,6 @@
 //! A client of the public door: HTTP and WebSocket, with TLS or without, a connection for each request.
 
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,9 +147,18 @@ impl Client {
         .await
     }
 
-    async fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
+    /// Ours, on the way there.
+    pub(super) async fn own_address(&self) -> anyhow::Result<IpAddr> {
+        limited(async { Ok(self.reach().await?.local_addr()?.ip().to_canonical()) }).await
+    }
+
+    async fn reach(&self) -> anyhow::Result<TcpStream> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
-        let stream = stream.with_context(|| format!("{}:{} cannot be reached", self.host, self.port))?;
+        stream.with_context(|| format!("{}:{} cannot be reached", self.host, self.port))
+    }
+
+    async fn connect(&self) -> anyhow::Result<Box<dyn Stream>> {
+        let stream = self.reach().await?;
         stream.set_nodelay(true)?;
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let name = ServerName::try_from(self.host.clone())?;

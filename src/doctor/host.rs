@@ -119,7 +119,7 @@ async fn disk(folder: &Path) -> Finding {
     let remedy = "make room there, or move DATA_DIR or SERVER_DB";
     match free {
         ..DISK_FAILURE_KIB => Finding::failure(CHECK, found, remedy),
-        ..DISK_WARNING_KIB => Finding::warning(CHECK, found, remedy),
+        DISK_FAILURE_KIB..DISK_WARNING_KIB => Finding::warning(CHECK, found, remedy),
         _ => Finding::ok(CHECK, found),
     }
 }

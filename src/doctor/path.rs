@@ -1,5 +1,6 @@
 //! The way to the node as clients take it: through the reverse proxy, by the public URL.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::finding::Finding;
 
 /// A page that nobody serves: the name is reserved.
 const FOREIGN_ORIGIN: &str = "https://doctor.invalid";
+/// An address that nobody has (RFC 5737).
+const FORGED: &str = "198.51.100.77";
 /// As large a frame as a client may have to send, short of the limit of 64 KiB.
 const LARGE_BYTES: usize = 60 * 1024;
 /// The first frame is an answer to ours; where it takes longer, something holds it back.
@@ -70,11 +73,7 @@ impl Visit {
             }
             Err(error) => findings.push(Finding::failure("proxy upgrade", format!("{error:#}"), UPGRADE_REMEDY)),
         }
-        if settings.server.trusted_proxies.0.is_empty() {
-            let remedy = "set SERVER_TRUSTED_PROXIES to the address of the proxy";
-            let found = "SERVER_TRUSTED_PROXIES is empty: if this URL leads through a proxy, all clients look like one";
-            findings.push(Finding::note("proxy address", found, remedy));
-        }
+        findings.push(address(&client, settings).await);
         findings
     }
 }
@@ -138,6 +137,60 @@ async fn own_origin(client: &Client) -> Finding {
         Ok(Upgrade::Refused(status)) => Finding::failure(CHECK, format!("refused with {status}"), UPGRADE_REMEDY),
         Err(error) => Finding::failure(CHECK, format!("{error:#}"), UPGRADE_REMEDY),
     }
+}
+
+/// Whether the node sees our address, and goes on seeing it when we claim another one.
+async fn address(client: &Client, settings: &Settings) -> Finding {
+    const CHECK: &str = "proxy address";
+    let seen = async |headers: &[(&str, &str)]| {
+        let answer = client.ask("GET", "/address", headers, None).await?;
+        let document = answer.json().with_context(|| format!("GET /address is answered {}", answer.status))?;
+        let address = document["address"].as_str().and_then(|address| address.parse::<IpAddr>().ok());
+        address.context("GET /address is answered without an address")
+    };
+    let asked = async {
+        anyhow::Ok((seen(&[]).await?, seen(&[("x-forwarded-for", FORGED)]).await?, client.own_address().await?))
+    };
+    let (honest, forged, own) = match asked.await {
+        Ok(answers) => answers,
+        Err(error) => {
+            return Finding::failure(
+                CHECK,
+                format!("{error:#}"),
+                "have the proxy pass /address on like all other paths",
+            );
+        }
+    };
+    let is_private = match honest {
+        IpAddr::V4(address) => address.is_private() || address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
+    };
+    let is_trusted = settings.server.trusted_proxies.contain(honest);
+    if is_trusted && honest == own {
+        let found = format!("we are seen as {honest}, which is a trusted proxy and may claim any address");
+        return Finding::note(CHECK, found, "run this from a machine that is no proxy");
+    }
+    if forged != honest {
+        return Finding::failure(
+            CHECK,
+            format!("a forged X-Forwarded-For is believed: {honest} became {forged}"),
+            "have the proxy set the header itself: nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; \
+             and name only the proxy in SERVER_TRUSTED_PROXIES",
+        );
+    }
+    // Somebody who translates addresses on the way may show us under a public one that is not our own.
+    if honest != own && is_private {
+        return Finding::warning(
+            CHECK,
+            format!("we are {own} and seen as {honest}: where that is the proxy, all clients look like one"),
+            if is_trusted {
+                "nginx: proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;".to_owned()
+            } else {
+                format!("set SERVER_TRUSTED_PROXIES={honest}, and have the proxy set X-Forwarded-For")
+            },
+        );
+    }
+    Finding::ok(CHECK, format!("we are seen as {honest}, whatever we claim"))
 }
 
 /// A token that is none is told so in a frame, and the socket closed with 4401; each must arrive, and at once.

@@ -20,6 +20,9 @@ pub fn line(finding: &Finding, colour: bool) -> String {
     };
     let mut text =
         format!("{on}{:<7}{off}  {:<CHECK_WIDTH$}  {}", finding.verdict.as_str(), finding.check, finding.found);
+    if !finding.at.is_empty() {
+        let _ = write!(text, " [{}]", finding.at);
+    }
     if !finding.remedy.is_empty() {
         let _ = write!(text, "\n{:9}→ {}", "", finding.remedy);
     }
@@ -33,7 +36,7 @@ pub fn summary(findings: &[Finding]) -> String {
     format!("{failures} failures, {warnings} warnings, {notes} notes, {} ok", count(Verdict::Ok))
 }
 
-/// All of them as one document: `{"healthy": …, "findings": [{"check", "verdict", "found", "remedy"?}, …]}`.
+/// All of them as one document: `{"healthy": …, "findings": [{"check", "at"?, "verdict", "found", "remedy"?}, …]}`.
 pub fn document(findings: &[Finding]) -> Value {
     let healthy = findings.iter().all(|finding| finding.verdict < Verdict::Failure);
     json!({ "healthy": healthy, "findings": findings })

@@ -5,12 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use migrations::{Migrator, MigratorTrait};
-use sea_orm::sqlx::ConnectOptions;
 use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::postgres::PgPool;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
+use sea_orm::sqlx::{ConnectOptions, Connection};
 use sea_orm::{ConnectionTrait, DatabaseConnection, EntityTrait, Statement, TryGetable};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -23,6 +23,8 @@ use crate::finding::Finding;
 
 /// How long opening the database and asking it everything may take.
 const EXAMINE_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may take to come about.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Questions whose median is told.
 const PINGS: usize = 9;
 /// A median beyond this is felt at sign-in and by whoever comes to a channel first.
@@ -96,6 +98,10 @@ impl Seen {
 
     async fn postgres(&mut self, url: &str) -> anyhow::Result<()> {
         let options = postgres_options(url)?;
+        // Once by itself: a pool tries again for as long as it may, and then forgets why.
+        let first = timeout(CONNECT_MAX, options.connect()).await;
+        let first = first.map_err(|_| anyhow!("no answer within {CONNECT_MAX:?}")).and_then(|first| Ok(first?));
+        first.context("it cannot be reached")?.close().await?;
         let pool = PoolOptions::new().max_connections(1).acquire_timeout(EXAMINE_MAX);
         let pool: PgPool = pool.connect_with(options).await.context("it cannot be reached")?;
         let db = DatabaseConnection::from(pool);

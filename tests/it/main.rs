@@ -4,6 +4,7 @@ mod accounts;
 mod channels;
 mod contracts;
 mod crash;
+mod doctor;
 mod durability;
 mod history;
 mod house;

@@ -47,9 +47,9 @@ pub(super) fn judge(facts: &Facts, options: &Options) -> Vec<Finding> {
     findings.push(persistence(facts, options.durability));
     findings.push(written(&facts.info));
     findings.push(memory(&facts.info));
-    findings.extend(retention(&facts.info, options));
+    findings.extend(retention(&facts.info, options.retention_messages));
     findings.push(clients(&facts.info));
-    findings.extend(replicas(facts, options));
+    findings.extend(replicas(facts, options.durability));
     findings.push(configuration(facts));
     findings.push(clock(facts.ahead_ms));
     findings
@@ -155,9 +155,9 @@ fn filled(check: &str, used: u64, max: u64, found: String, remedy: &str) -> Find
 }
 
 /// What one channel full of the largest messages takes.
-fn retention(info: &Info, options: &Options) -> Option<Finding> {
+fn retention(info: &Info, messages: u64) -> Option<Finding> {
     let entry = (TEXT_BYTES_MAX + DATA_BYTES_MAX) as u64 + ENTRY_OVERHEAD_BYTES;
-    let (channel, (max, whose)) = (options.retention_messages.saturating_mul(entry), memory_max(info));
+    let (channel, (max, whose)) = (messages.saturating_mul(entry), memory_max(info));
     let found = format!("one channel of the largest messages takes {}, {whose} {}", bytes(channel), bytes(max));
     match max {
         0 => None,
@@ -168,7 +168,7 @@ fn retention(info: &Info, options: &Options) -> Option<Finding> {
     }
 }
 
-fn replicas(facts: &Facts, options: &Options) -> Option<Finding> {
+fn replicas(facts: &Facts, durability: Durability) -> Option<Finding> {
     const CHECK: &str = "redis replicas";
     let lines = facts.info.0.lines().filter_map(|line| {
         let (name, state) = line.split_once(':')?;
@@ -176,7 +176,7 @@ fn replicas(facts: &Facts, options: &Options) -> Option<Finding> {
     });
     let states: Vec<_> = lines.map(Replica::parse).collect();
     let sound = states.iter().filter(|replica| replica.online && replica.lag <= REPLICA_LAG_MAX).count();
-    let needed = match options.durability {
+    let needed = match durability {
         Durability::Replica { replicas } => replicas,
         _ => usize::from(!matches!(facts.address, Address::Unix(_) | Address::Single(_))),
     };
@@ -193,7 +193,7 @@ fn replicas(facts: &Facts, options: &Options) -> Option<Finding> {
     if sound < needed {
         let remedy = "start or mend them: redis-cli INFO replication says which lag";
         let verdict =
-            if matches!(options.durability, Durability::Replica { .. }) { Verdict::Failure } else { Verdict::Warning };
+            if matches!(durability, Durability::Replica { .. }) { Verdict::Failure } else { Verdict::Warning };
         return Some(Finding::new(CHECK, verdict, found, remedy));
     }
     if needed > 0 && least == 0 && matches!(facts.address, Address::Sentinel { .. }) {
@@ -258,5 +258,86 @@ fn bytes(bytes: u64) -> String {
         0..0x10_0000 => format!("{} KiB", bytes >> 10),
         0x10_0000..0x4000_0000 => format!("{} MiB", bytes >> 20),
         _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that a sound primary says and that is looked at.
+    const SOUND: &str = "redis_mode:standalone\nredis_version:7.0.15\nrole:master\nmaxmemory_policy:noeviction\n\
+        maxmemory:0\ntotal_system_memory:17179869184\nused_memory:1000000\nconnected_clients:9\nmaxclients:10000\n\
+        aof_enabled:1\naof_last_write_status:ok\naof_last_bgrewrite_status:ok\nrdb_last_bgsave_status:ok\n";
+
+    fn facts(info: &str, config: &[(&str, &str)]) -> Facts {
+        let config = config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let address = Address::Single(("redis".into(), 6379));
+        Facts { info: Info(info.into()), config: Some(config), ping: Duration::ZERO, ahead_ms: 0, address }
+    }
+
+    /// The one check that is not ok, and how bad it is.
+    fn wrong(findings: Vec<Finding>) -> (String, Verdict) {
+        let mut wrong = findings.into_iter().filter(|finding| finding.verdict > Verdict::Ok);
+        let finding = wrong.next().expect("something is wrong");
+        assert_eq!(wrong.next(), None);
+        assert!(!finding.remedy.is_empty());
+        (finding.check, finding.verdict)
+    }
+
+    #[test]
+    fn what_a_server_says_of_its_state_is_judged() {
+        use Verdict::{Failure, Warning};
+        let cases = [
+            ("aof_last_write_status:ok", "aof_last_write_status:err", "redis last writes", Failure),
+            ("aof_last_bgrewrite_status:ok", "aof_last_bgrewrite_status:err", "redis last writes", Warning),
+            ("rdb_last_bgsave_status:ok", "rdb_last_bgsave_status:err", "redis last writes", Warning),
+            ("used_memory:1000000", "used_memory:14000000000", "redis memory", Warning),
+            ("used_memory:1000000", "used_memory:17000000000", "redis memory", Failure),
+            ("connected_clients:9", "connected_clients:9900", "redis clients", Failure),
+            ("redis_version:7.0.15", "redis_version:6.2.1", "redis version", Failure),
+            ("total_system_memory:17179869184", "total_system_memory:100000000", "retention", Warning),
+        ];
+        assert_eq!(findings(SOUND).iter().find(|finding| finding.verdict > Verdict::Ok), None);
+        for (right, instead, check, verdict) in cases {
+            assert_eq!(wrong(findings(&SOUND.replace(right, instead))), (check.into(), verdict), "{instead}");
+        }
+    }
+
+    fn findings(info: &str) -> Vec<Finding> {
+        let facts = facts(info, &[]);
+        let retention_messages = 10_000;
+        let mut findings = vec![written(&facts.info), memory(&facts.info), clients(&facts.info)];
+        findings.extend(fitness(&facts.info, None, &facts.address, Durability::Memory));
+        findings.extend(retention(&facts.info, retention_messages));
+        findings
+    }
+
+    #[test]
+    fn a_replica_that_lags_does_not_count() {
+        let needs = Durability::Replica { replicas: 1 };
+        let state = |state: &str| format!("{SOUND}slave0:ip=ten,port=6379,state={state},offset=9,lag=0\n");
+        assert_eq!(replicas(&facts(&state("online"), &[]), needs).expect("told").verdict, Verdict::Ok);
+        assert_eq!(replicas(&facts(&state("wait_bgsave"), &[]), needs).expect("told").verdict, Verdict::Failure);
+        let lags = state("online").replace("lag=0", "lag=60");
+        assert_eq!(replicas(&facts(&lags, &[]), needs).expect("told").verdict, Verdict::Failure);
+    }
+
+    #[test]
+    fn clocks_may_differ_by_a_second() {
+        for (ahead_ms, verdict) in
+            [(-1_000, Verdict::Ok), (1_500, Verdict::Warning), (-61_000, Verdict::Failure), (61_000, Verdict::Failure)]
+        {
+            assert_eq!(clock(ahead_ms).verdict, verdict, "{ahead_ms}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_said() {
+        let silent = Facts { config: None, ..facts(SOUND, &[]) };
+        assert!(configuration(&silent).found.contains("CONFIG is forbidden"));
+        assert_eq!(configuration(&silent).verdict, Verdict::Note);
+        let unsure = fitness(&silent.info, None, &silent.address, Durability::Fsync);
+        assert_eq!(wrong(unsure.into()), ("redis durability".into(), Verdict::Warning));
     }
 }
