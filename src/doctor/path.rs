@@ -89,7 +89,15 @@ async fn http(client: &Client) -> Finding {
         Ok(answer) => {
             Finding::failure(CHECK, format!("GET /openapi.json is answered {}, not by Burble", answer.status), remedy)
         }
-        Err(error) => Finding::failure(CHECK, format!("{error:#}"), remedy),
+        Err(error) => {
+            let why = format!("{error:#}");
+            let remedy = if why.contains("certificate") {
+                "have the proxy show a certificate for this name; SSL_CERT_FILE=… names an authority of your own"
+            } else {
+                remedy
+            };
+            Finding::failure(CHECK, why, remedy)
+        }
     }
 }
 

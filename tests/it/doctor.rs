@@ -171,7 +171,11 @@ async fn settings_of_another_installation_are_found_out_and_nothing_is_written_t
 
 #[tokio::test]
 async fn what_cannot_be_reached_is_named_and_the_rest_is_examined() {
-    let (_redis, server) = fsync().await;
+    let (redis, server) = fsync().await;
+    redis.freeze();
+    let silent = beside(&server, &[]).await;
+    redis.thaw();
+    silent.only("failure redis", &["cannot be reached", "start it"]);
     let gone = beside(&server, &[("PUBSUB_SERVER_PORT", "1")]).await;
     gone.only("failure redis", &["cannot be reached", "PUBSUB_SERVER_PORT"]);
     let gone = beside(&server, &[("SERVER_DB", "postgres://ann:secret@127.0.0.1:1/db")]).await;
