@@ -10,7 +10,7 @@ run: ## Install what is missing, build Burble and start it (ARGS="…" goes to i
 	cargo run --release --locked -- $(ARGS)
 
 test: ## Install what the tests need and run them
-	@scripts/need.sh rust compiler redis postgres
+	@scripts/need.sh rust compiler redis postgres nginx
 	PATH="$$PATH:$$(scripts/postgres-bin.sh)" cargo test --locked --workspace
 
 check: ## Formatting, lints and documentation, without a warning

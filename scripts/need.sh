@@ -20,7 +20,8 @@ is_met() {
         redis) have redis-server || have valkey-server ;;
         postgres) "$(dirname "$0")/postgres-bin.sh" >/dev/null ;;
         python) python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ;;
-        nginx | haproxy | caddy) have "$1" ;;
+        nginx | haproxy) have "$1" || [ -x "/usr/sbin/$1" ] ;;
+        caddy) have caddy ;;
         *) die "need.sh: unknown need: $1" ;;
     esac
 }

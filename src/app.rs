@@ -17,10 +17,12 @@ use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use crate::auth::{Passwords, Tokens};
-use crate::broker::embedded::Embedded;
+use crate::broker::embedded::{self, Embedded};
 use crate::broker::{Address, Broker, Durability, Options as LogOptions};
 use crate::chat::{AttemptLimits, Chat, Deliverer, Rules, recheck};
 use crate::config::{self, Database, Origins, RedisMode, Settings, TrustedProxies};
+use crate::doctor;
+use crate::finding::Finding;
 use crate::http::{self, Admission, Api, Listener, Ops};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -57,6 +59,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         None => Ok(()),
         Some(name) => Err(anyhow!("{name} ended, and nothing works without it")),
     }
+}
+
+/// Examines what a node of these settings would rest on, beside nodes that run; tells each finding as it comes.
+pub async fn examine(settings: &Settings, visit: Option<doctor::Visit>, tell: impl FnMut(Finding)) {
+    let address = match named_redis(settings) {
+        Some(address) => Some(address),
+        None => embedded::running(&settings.data_dir).await.map(Address::Unix),
+    };
+    let log = address.map(|address| log_options(settings, address));
+    doctor::examine(settings, log, store_url(settings), visit, tell).await;
 }
 
 async fn told((terminate, interrupt): &mut (Signal, Signal)) {
@@ -282,20 +294,10 @@ async fn redis_address(
     tasks: &TaskTracker,
     metrics: &Metrics,
 ) -> anyhow::Result<Address> {
-    let pubsub = &settings.pubsub;
-    let servers = pubsub.servers();
-    if let Some(first) = servers.first() {
-        return Ok(match pubsub.server_mode {
-            RedisMode::Single => Address::Single(first.clone()),
-            RedisMode::Sentinel => Address::Sentinel {
-                sentinels: servers,
-                password: pubsub.sentinel_pass.clone(),
-                name: pubsub.sentinel_name.clone(),
-            },
-            RedisMode::Cluster => Address::Cluster(servers),
-        });
+    if let Some(address) = named_redis(settings) {
+        return Ok(address);
     }
-    let fsync = pubsub.durability == config::Durability::Fsync;
+    let fsync = settings.pubsub.durability == config::Durability::Fsync;
     let embedded = Embedded::start(&settings.data_dir, fsync).await?;
     let address = Address::Unix(embedded.socket().to_owned());
     let metrics = metrics.clone();
@@ -304,6 +306,21 @@ async fn redis_address(
         embedded.watch(end, || metrics.embedded_redis_restarts_total.increment(1)).await;
     });
     Ok(address)
+}
+
+fn named_redis(settings: &Settings) -> Option<Address> {
+    let pubsub = &settings.pubsub;
+    let servers = pubsub.servers();
+    let first = servers.first()?.clone();
+    Some(match pubsub.server_mode {
+        RedisMode::Single => Address::Single(first),
+        RedisMode::Sentinel => Address::Sentinel {
+            sentinels: servers,
+            password: pubsub.sentinel_pass.clone(),
+            name: pubsub.sentinel_name.clone(),
+        },
+        RedisMode::Cluster => Address::Cluster(servers),
+    })
 }
 
 fn store_url(settings: &Settings) -> StoreUrl {

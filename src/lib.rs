@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod finding;
 pub mod model;
 
 pub mod protocol;
@@ -23,6 +24,7 @@ pub mod chat;
 
 pub mod session;
 
+pub mod doctor;
 pub mod http;
 
 pub mod app;

@@ -64,6 +64,7 @@ const ROUTES: &[&str] = &[
     "/channels/{name}/members/{user}",
     "/channels/{name}/messages",
     "/ws",
+    "/address",
     "/openapi.json",
     "/asyncapi.json",
     "other",

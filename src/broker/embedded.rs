@@ -296,6 +296,29 @@ impl Launch {
     }
 }
 
+/// The socket of the one that runs on the data folder now, if any; starts none.
+pub async fn running(data_dir: &Path) -> Option<PathBuf> {
+    let folder = std::path::absolute(data_dir).ok()?.join("redis");
+    if !folder.is_dir() {
+        return None;
+    }
+    let socket = socket_path(&folder).ok()?;
+    UnixStream::connect(&socket).await.ok().map(|_| socket)
+}
+
+/// The program that would be started, and its version.
+///
+/// # Errors
+/// There is none, or it does not run; names the remedy.
+pub async fn installed() -> anyhow::Result<(PathBuf, String)> {
+    let program = find_program()?;
+    let told = timeout(ANSWER_TIMEOUT, Command::new(&program).arg("--version").kill_on_drop(true).output()).await;
+    let told = told.with_context(|| format!("{} does not answer", program.display()))??;
+    let told = String::from_utf8_lossy(&told.stdout);
+    let version = told.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or("of unknown version");
+    Ok((program, version.to_owned()))
+}
+
 fn find_program() -> anyhow::Result<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "where programs are is no setting of ours")]
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -4,6 +4,7 @@
 
 mod append;
 mod attempts;
+pub mod doctor;
 pub mod embedded;
 mod feed;
 mod history;

@@ -1,6 +1,6 @@
 //! What must be true of Redis before a node starts, and what each new connection settles first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail, ensure};
 use futures_util::future::BoxFuture;
@@ -12,9 +12,20 @@ use uuid::Uuid;
 use super::keys::{Feed, Keys, slot_of};
 use super::servers::{Address, Place, Servers};
 use super::{Durability, Options, value};
+use crate::finding::{Finding, Verdict};
 
 /// Refuses what would lose messages, each time with the remedy.
 pub(super) async fn check(servers: &Servers, options: &Options, keys: &Keys, database: Uuid) -> anyhow::Result<()> {
+    for primary in primaries(servers, keys).await?.keys() {
+        let reached = info(servers, primary).await;
+        let info = reached.with_context(|| format!("Redis cannot be reached at {primary}"))?;
+        check_server(&info, servers, primary, options).await?;
+    }
+    join_installation(servers, options, keys, database).await
+}
+
+/// Every server that holds feeds, and which.
+pub(super) async fn primaries(servers: &Servers, keys: &Keys) -> anyhow::Result<BTreeMap<Place, Vec<Feed>>> {
     let mut primaries: BTreeMap<Place, Vec<Feed>> = BTreeMap::new();
     for feed in keys.feeds() {
         let found = servers.primary(keys.slot(feed)).await;
@@ -24,15 +35,13 @@ pub(super) async fn check(servers: &Servers, options: &Options, keys: &Keys, dat
             break;
         }
     }
-    for primary in primaries.keys() {
-        let reached = async {
-            let mut connection = servers.of_pool(primary).await?;
-            redis::cmd("INFO").query_async::<String>(&mut connection).await
-        };
-        let info = reached.await.with_context(|| format!("Redis cannot be reached at {primary}"))?;
-        check_server(&Info(info), servers, primary, options).await?;
-    }
-    join_installation(servers, options, keys, database).await
+    Ok(primaries)
+}
+
+/// What a server says of itself.
+pub(super) async fn info(servers: &Servers, place: &Place) -> RedisResult<Info> {
+    let mut connection = servers.of_pool(place).await?;
+    redis::cmd("INFO").query_async(&mut connection).await.map(Info)
 }
 
 /// What `INFO` says.
@@ -44,65 +53,126 @@ impl Info {
         let found = self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         found.map(str::trim).unwrap_or_default()
     }
+
+    /// The same as a number; 0 where there is none.
+    pub(super) fn number(&self, name: &str) -> u64 {
+        self.field(name).parse().unwrap_or(0)
+    }
 }
 
 async fn check_server(info: &Info, servers: &Servers, place: &Place, options: &Options) -> anyhow::Result<()> {
-    check_kind(info, servers.address())?;
-    let version = info.field("redis_version");
-    let major: u32 = version.split('.').next().unwrap_or_default().parse().unwrap_or(0);
-    ensure!(major >= 7, "Redis {version} at {place} is too old; Burble needs 7.0 or later, or Valkey");
-    let policy = info.field("maxmemory_policy");
-    ensure!(
-        policy == "noeviction",
-        "Redis may evict the log (maxmemory-policy is {policy}); set it: CONFIG SET maxmemory-policy noeviction"
-    );
-    match options.durability {
-        Durability::Memory => {}
-        Durability::Fsync => check_fsync(info, servers, place).await?,
-        Durability::Replica { replicas } => {
-            let connected: usize = info.field("connected_slaves").parse().unwrap_or(0);
-            if connected < replicas {
-                warn!(%place, connected, needed = replicas, "Too few replicas: nothing is acknowledged until there are more");
-            }
+    let appendfsync = match options.durability {
+        Durability::Fsync => config(servers, place, &["appendfsync"]).await.ok(),
+        _ => None,
+    };
+    let appendfsync = appendfsync.as_ref().and_then(|config| config.get("appendfsync")).map(String::as_str);
+    for finding in fitness(info, appendfsync, servers.address(), options.durability) {
+        match finding.verdict {
+            Verdict::Failure => bail!("Redis at {place}: {finding}"),
+            Verdict::Warning | Verdict::Note => warn!(%place, "{finding}"),
+            Verdict::Ok => {}
         }
     }
     Ok(())
+}
+
+/// What `CONFIG GET` says of these; refused by some who run Redis for others.
+pub(super) async fn config(servers: &Servers, place: &Place, names: &[&str]) -> RedisResult<HashMap<String, String>> {
+    let mut connection = servers.of_pool(place).await?;
+    redis::cmd("CONFIG").arg("GET").arg(names).query_async(&mut connection).await
+}
+
+/// What decides whether a server may hold the log: a start refuses every failure among these.
+pub(super) fn fitness(
+    info: &Info,
+    appendfsync: Option<&str>,
+    address: &Address,
+    durability: Durability,
+) -> [Finding; 4] {
+    [kind(info, address), version(info), eviction(info), promise(info, appendfsync, durability)]
 }
 
 /// A setting that names another kind of Redis than the one that answers works for a while, and then loses messages.
-fn check_kind(info: &Info, address: &Address) -> anyhow::Result<()> {
+fn kind(info: &Info, address: &Address) -> Finding {
+    const CHECK: &str = "redis kind";
     let found = info.field("redis_mode");
     match (address, found) {
         (Address::Unix(_) | Address::Single(_) | Address::Sentinel { .. }, "cluster") => {
-            bail!("this Redis is part of a Cluster; set PUBSUB_SERVER_MODE=cluster")
+            Finding::failure(CHECK, "this Redis is part of a Cluster", "set PUBSUB_SERVER_MODE=cluster")
         }
-        (Address::Unix(_) | Address::Single(_), "sentinel") => {
-            bail!("this is a Sentinel, not a Redis that keeps anything; set PUBSUB_SERVER_MODE=sentinel")
-        }
-        _ => {}
+        (Address::Unix(_) | Address::Single(_), "sentinel") => Finding::failure(
+            CHECK,
+            "this is a Sentinel, not a Redis that keeps anything",
+            "set PUBSUB_SERVER_MODE=sentinel",
+        ),
+        _ if info.field("role") != "master" => Finding::failure(
+            CHECK,
+            "this Redis is a replica and takes no writes",
+            "name its primary, or set PUBSUB_SERVER_MODE=sentinel and name the Sentinels",
+        ),
+        _ => Finding::ok(CHECK, format!("a primary ({found})")),
     }
-    ensure!(
-        info.field("role") == "master",
-        "this Redis is a replica and takes no writes; name its primary, or set PUBSUB_SERVER_MODE=sentinel and name the Sentinels"
-    );
-    Ok(())
 }
 
-async fn check_fsync(info: &Info, servers: &Servers, place: &Place) -> anyhow::Result<()> {
-    ensure!(
-        info.field("aof_enabled") == "1",
-        "PUBSUB_DURABILITY is fsync, but Redis keeps no append-only file; set appendonly yes and appendfsync always"
-    );
-    let mut connection = servers.of_pool(place).await?;
-    match redis::cmd("CONFIG").arg("GET").arg("appendfsync").query_async::<Vec<String>>(&mut connection).await {
-        Ok(found) if found.get(1).is_some_and(|value| value != "always") => bail!(
-            "PUBSUB_DURABILITY is fsync, but Redis has appendfsync {}; set it: CONFIG SET appendfsync always",
-            found[1]
-        ),
-        Ok(_) => {}
-        Err(error) => warn!(%error, "Whether Redis has appendfsync always cannot be checked"),
+fn version(info: &Info) -> Finding {
+    const CHECK: &str = "redis version";
+    let version = info.field("redis_version");
+    let major: u32 = version.split('.').next().unwrap_or_default().parse().unwrap_or(0);
+    if major >= 7 {
+        Finding::ok(CHECK, version)
+    } else {
+        Finding::failure(CHECK, format!("Redis {version} is too old"), "Burble needs 7.0 or later, or Valkey")
     }
-    Ok(())
+}
+
+fn eviction(info: &Info) -> Finding {
+    const CHECK: &str = "redis eviction";
+    let policy = info.field("maxmemory_policy");
+    if policy == "noeviction" {
+        Finding::ok(CHECK, "nothing is evicted")
+    } else {
+        Finding::failure(
+            CHECK,
+            format!("Redis may evict the log (maxmemory-policy is {policy})"),
+            "set it: CONFIG SET maxmemory-policy noeviction",
+        )
+    }
+}
+
+/// Whether it can keep what an `ok` stands for.
+fn promise(info: &Info, appendfsync: Option<&str>, durability: Durability) -> Finding {
+    const CHECK: &str = "redis durability";
+    let word = durability.as_str();
+    match durability {
+        Durability::Memory => Finding::ok(CHECK, "memory: an ok outlives Burble, and no crash of Redis"),
+        Durability::Fsync if info.field("aof_enabled") != "1" => Finding::failure(
+            CHECK,
+            "PUBSUB_DURABILITY is fsync, but Redis keeps no append-only file",
+            "set appendonly yes and appendfsync always",
+        ),
+        Durability::Fsync => match appendfsync {
+            Some("always") => Finding::ok(CHECK, "fsync: an ok is on the disk"),
+            Some(found) => Finding::failure(
+                CHECK,
+                format!("PUBSUB_DURABILITY is fsync, but Redis has appendfsync {found}"),
+                "set it: CONFIG SET appendfsync always",
+            ),
+            None => Finding::warning(
+                CHECK,
+                "whether Redis has appendfsync always cannot be checked, since it forbids CONFIG",
+                "make sure of it with whoever runs it",
+            ),
+        },
+        Durability::Replica { replicas } => {
+            let connected: usize = info.field("connected_slaves").parse().unwrap_or(0);
+            let found = format!("{word}: {connected} replicas are connected, an ok needs {replicas}");
+            if connected >= replicas {
+                return Finding::ok(CHECK, found);
+            }
+            let remedy = "nothing is acknowledged until there are more: start them, or lower PUBSUB_REPLICAS";
+            Finding::warning(CHECK, found, remedy)
+        }
+    }
 }
 
 /// What the first node wrote down must hold for all.
@@ -119,18 +189,30 @@ async fn join_installation(servers: &Servers, options: &Options, keys: &Keys, da
         .hget(&key, "database")
         .query_async(&mut connection)
         .await?;
-    ensure!(
-        feeds == options.feeds as u64,
-        "this installation has {feeds} feeds, but PUBSUB_FEEDS is {}; the number is fixed: set PUBSUB_FEEDS={feeds}",
-        options.feeds
-    );
-    ensure!(
-        found == database.to_string(),
-        "this Redis (prefix {}) belongs to another database. SQLite serves one node: several share one Postgres, by \
-         SERVER_DB=postgres://…; another installation on the same Redis needs a PUBSUB_PREFIX of its own",
-        options.prefix
-    );
+    let finding = fits_installation(options, feeds, &found, database);
+    ensure!(finding.verdict != Verdict::Failure, "{finding}");
     Ok(())
+}
+
+/// Whether this node's settings are those of the installation.
+pub(super) fn fits_installation(options: &Options, feeds: u64, found: &str, database: Uuid) -> Finding {
+    const CHECK: &str = "redis installation";
+    if feeds != options.feeds as u64 {
+        return Finding::failure(
+            CHECK,
+            format!("this installation has {feeds} feeds, but PUBSUB_FEEDS is {}", options.feeds),
+            format!("the number is fixed: set PUBSUB_FEEDS={feeds}"),
+        );
+    }
+    if found != database.to_string() {
+        return Finding::failure(
+            CHECK,
+            format!("this Redis (prefix {}) belongs to another database", options.prefix),
+            "SQLite serves one node: several share one Postgres, by SERVER_DB=postgres://…; another installation on the \
+             same Redis needs a PUBSUB_PREFIX of its own",
+        );
+    }
+    Finding::ok(CHECK, format!("{feeds} feeds, and this database"))
 }
 
 /// What a new connection does before anything is appended on it: compare the primary with the one that each of these

@@ -264,6 +264,7 @@ fn template(path: &str) -> &'static str {
         ["logout"] => "/logout",
         ["me"] => "/me",
         ["me", "password"] => "/me/password",
+        ["address"] => "/address",
         ["ws"] => "/ws",
         ["openapi.json"] => "/openapi.json",
         ["asyncapi.json"] => "/asyncapi.json",

@@ -1,6 +1,7 @@
 //! The edge: connections in, HTTP requests routed, sockets upgraded. Knows no rules of the chat.
 
 mod accounts;
+mod address;
 mod admission;
 mod channels;
 mod client;

@@ -5,7 +5,7 @@ use warp::reply::Response;
 use warp::{Filter, path};
 
 use super::request::{Call, answer, call, recover};
-use super::{Api, accounts, channels, contracts, upgrade};
+use super::{Api, accounts, address, channels, contracts, upgrade};
 use crate::error::Result;
 
 /// A route: a path, a method, a handler.
@@ -45,6 +45,8 @@ fn accounts(api: &Api) -> BoxedFilter<(Response,)> {
         .or(route!(api, get, path!("me"), accounts::me))
         .unify()
         .or(route!(api, put, path!("me" / "password"), accounts::change_password))
+        .unify()
+        .or(route!(api, get, path!("address"), address::seen))
         .unify()
         .boxed()
 }

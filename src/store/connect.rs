@@ -41,7 +41,7 @@ const POSTGRES_IDLE_MAX: Duration = Duration::from_secs(600);
 /// Nodes that start together change the tables one after the other: whoever has this lock of Postgres's ("burble").
 const MIGRATION_LOCK: i64 = 0x6275_7262_6c65;
 /// The row of `installation` that tells databases apart.
-const INSTALLATION_ID: &str = "id";
+pub(super) const INSTALLATION_ID: &str = "id";
 
 pub(super) struct Opened {
     pub(super) kind: StoreKind,
@@ -96,9 +96,7 @@ async fn open_sqlite(path: &Path) -> anyhow::Result<Opened> {
 
 /// A lock beside the file, which the system lets go of when the process ends, however that happens.
 fn lock(database: &Path) -> anyhow::Result<File> {
-    let mut path = database.as_os_str().to_owned();
-    path.push(".lock");
-    let path = PathBuf::from(path);
+    let path = lock_path(database);
     let file = own_file(&path).with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -107,6 +105,12 @@ fn lock(database: &Path) -> anyhow::Result<File> {
         }
         Err(TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
     }
+}
+
+pub(super) fn lock_path(database: &Path) -> PathBuf {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    PathBuf::from(path)
 }
 
 /// The file, made for this account alone where there is none.
@@ -128,11 +132,7 @@ async fn sqlite_pool(options: SqliteConnectOptions, connections: u32) -> Result<
 }
 
 async fn open_postgres(url: &str) -> anyhow::Result<Opened> {
-    // The error may quote the URL, which may hold a password.
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|_| anyhow!("the URL is not of the form postgres://user:password@host:port/database"))?
-        .application_name("burble")
-        .disable_statement_logging();
+    let options = postgres_options(url)?;
     migrate_postgres(options.clone()).await?;
     let (statement_ms, idle_ms) = (STATEMENT_MAX.as_millis().to_string(), IDLE_TRANSACTION_MAX.as_millis().to_string());
     let pool: PgPool = PoolOptions::new()
@@ -149,6 +149,13 @@ async fn open_postgres(url: &str) -> anyhow::Result<Opened> {
         .map_err(unreachable)?;
     let connections = DatabaseConnection::from(pool);
     Ok(Opened { kind: StoreKind::Postgres, read: connections.clone(), write: connections, lock: None })
+}
+
+/// The error of the parser may quote the URL, which may hold a password.
+pub(super) fn postgres_options(url: &str) -> anyhow::Result<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| anyhow!("the URL is not of the form postgres://user:password@host:port/database"))?;
+    Ok(options.application_name("burble").disable_statement_logging())
 }
 
 /// On a connection of its own, which knows no time limit: a large table may take its time.

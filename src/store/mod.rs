@@ -3,6 +3,7 @@
 
 mod channels;
 mod connect;
+pub mod doctor;
 mod entity;
 mod failure;
 mod members;

@@ -218,6 +218,7 @@ async fn every_route_answers_as_the_document_says() {
         ("DELETE /channels/{name}", Value::Null, 204),
         ("GET /channels/{name}", Value::Null, 404),
         ("GET /ws", Value::Null, 400),
+        ("GET /address", Value::Null, 200),
         ("GET /openapi.json", Value::Null, 200),
         ("GET /asyncapi.json", Value::Null, 200),
         ("POST /logout", json!({"everywhere": true}), 204),

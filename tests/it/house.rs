@@ -8,14 +8,14 @@ use burble::{config, metrics};
 
 /// The rooms, a row for each level, the lowest first. A room knows those of lower rows, and none of its own row.
 const ROWS: &[&[&str]] = &[
-    &["error"],
+    &["error", "finding"],
     &["model"],
     &["clock", "config", "metrics", "protocol"],
     &["auth", "telemetry"],
     &["broker", "hub", "store"],
     &["chat"],
     &["session"],
-    &["http"],
+    &["doctor", "http"],
     &["app"],
 ];
 

@@ -93,7 +93,15 @@ impl TestServer {
 
     /// Any command of the binary.
     pub(crate) async fn run(arguments: &[&str], env: &[(&str, &str)]) -> Ended {
-        let setup = Setup::new().with(env);
+        Self::run_with(&Setup::new().with(env), arguments).await
+    }
+
+    /// Any command, with the settings of this server, which runs.
+    pub(crate) async fn run_beside(&self, arguments: &[&str], env: &[(&str, &str)]) -> Ended {
+        Self::run_with(&self.setup.clone().with(env), arguments).await
+    }
+
+    async fn run_with(setup: &Setup, arguments: &[&str]) -> Ended {
         let output = setup.command(arguments).output();
         let output = within(PATIENCE, "the command ends", output).await.expect("the binary runs");
         let text = [output.stdout, output.stderr].concat();
