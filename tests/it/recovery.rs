@@ -1,11 +1,12 @@
-//! What Redis and the scheduler do to a node that lives: groups that vanish, scripts forgotten, connections killed, all
-//! lost, minutes missed.
+//! What Redis, the database and the scheduler do to a node that lives: groups that vanish, scripts forgotten, connections
+//! killed, all lost, minutes missed.
 
 use std::time::{Duration, Instant};
 
 use redis::{Value, cmd};
 use serde_json::json;
 
+use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
 use crate::support::session::Session;
 use crate::support::{TestServer, eventually, texts};
@@ -124,4 +125,18 @@ async fn a_node_that_missed_a_removal_delivers_nothing_past_it() {
         (refills != "0").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_for_a_while_holds_up_no_message() {
+    let database = Postgres::start();
+    let server = TestServer::with(&[("SERVER_DB", &database.create_database())]).await;
+    let mut ann = listener(&server).await;
+    database.interrupt();
+    eventually("it is not ready", async || (server.probe("/readyz").await.status == 503).then_some(())).await;
+    ann.send("tea", "2").await;
+    assert_eq!(texts(&ann.messages(1).await), ["2"], "who is in a channel needs no database");
+    database.resume();
+    eventually("it is ready again", async || (server.probe("/readyz").await.status == 200).then_some(())).await;
+    assert_eq!(ann.user.log_in().await.name, "ann");
 }

@@ -3,6 +3,8 @@
 pub(crate) mod client;
 pub(crate) mod document;
 pub(crate) mod http;
+pub(crate) mod keeper;
+pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod server;

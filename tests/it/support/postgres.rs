@@ -1,6 +1,7 @@
 //! A PostgreSQL server of the tests' own: a folder that goes away again, a Unix socket, no port.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,14 +18,19 @@ const ACCOUNT: &str = "postgres";
 const DB_USER: &str = "burble";
 /// How long a server may take to answer first.
 const START_MAX: Duration = Duration::from_secs(30);
-/// Starts the server, waits until its own standard input ends, and clears up. That input is a pipe which the test process
-/// holds: it ends with the process, however that ends. The signals that a terminal sends to all are not for it.
+/// Starts the server, does what it is told, and clears up once its standard input ends. That is a pipe which the test
+/// process holds: it ends with the process, however that ends. The signals that a terminal sends to all are not for it.
 const WATCHDOG: &str = r#"
 trap '' INT TERM HUP
 folder=$1; shift
 "$@" & server=$!
-cat >/dev/null
-kill -QUIT $server; wait $server
+while read -r told; do
+    case $told in
+        stop) kill -QUIT $server; wait $server ;;
+        start) "$@" & server=$! ;;
+    esac
+done
+kill -QUIT $server 2>/dev/null; wait $server
 rm -rf "$folder"
 "#;
 
@@ -64,9 +70,34 @@ impl Postgres {
         format!("postgres://{DB_USER}@localhost/{name}?host={}", self.folder.display())
     }
 
+    /// Takes the server away: open connections break, and new ones are refused until [`resume`](Self::resume).
+    pub(crate) fn interrupt(&self) {
+        self.tell("stop");
+        let started = Instant::now();
+        while self.folder.join("data/postmaster.pid").exists() {
+            assert!(started.elapsed() < START_MAX, "PostgreSQL does not stop");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Brings it back with what it held.
+    pub(crate) fn resume(&self) {
+        self.tell("start");
+        self.wait_until_it_answers();
+    }
+
+    fn tell(&self, what: &str) {
+        let mut stdin = self.watchdog.stdin.as_ref().expect("it is piped");
+        stdin.write_all(format!("{what}\n").as_bytes()).expect("the watchdog listens");
+    }
+
+    fn answers(&self) -> bool {
+        self.program("pg_isready").stdout(Stdio::null()).status().expect("pg_isready starts").success()
+    }
+
     fn wait_until_it_answers(&self) {
         let started = Instant::now();
-        while !self.program("pg_isready").stdout(Stdio::null()).status().expect("pg_isready starts").success() {
+        while !self.answers() {
             let log = self.folder.join("log");
             assert!(started.elapsed() < START_MAX, "PostgreSQL does not answer:\n{}", read(&log));
             sleep(Duration::from_millis(20));

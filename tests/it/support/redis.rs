@@ -1,32 +1,30 @@
 //! A real Redis for the tests. It ends with the test process, however that ends.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, RedisResult};
 
-use super::{PATIENCE, signal};
+use super::PATIENCE;
+use super::keeper::Keeper;
+use super::ports::fixed_port;
 
-/// Starts a redis-server and says its pid; once the pipe to this shell closes, kills it and removes its folder.
-const KEEPER: &str = r#"redis-server --port "$1" --bind 127.0.0.1 --dir "$2" --save '' --maxmemory-policy noeviction \
-  --stream-node-max-bytes 1024 --appendonly "$3" --appendfsync always --daemonize no >"$2/redis.log" 2>&1 &
-pid=$!; echo $pid; read _; kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null; [ "$4" = keep ] || rm -rf "$2""#;
+/// Of every redis-server whose arguments the test does not choose.
+const ARGUMENTS: &str = "--bind 127.0.0.1 --maxmemory-policy noeviction --stream-node-max-bytes 1024 --appendfsync always";
 
 pub(crate) struct Redis {
     pub(crate) port: u16,
-    durable: bool,
-    folder: std::path::PathBuf,
+    arguments: Vec<String>,
+    /// Where it prints to.
+    log: PathBuf,
+    /// Its data, where they are not to be kept.
+    temporary: Option<PathBuf>,
     keeper: Option<Keeper>,
-}
-
-struct Keeper {
-    shell: Child,
-    pipe: Option<ChildStdin>,
-    pid: u32,
 }
 
 impl Redis {
@@ -39,16 +37,19 @@ impl Redis {
     /// One of one's own, to be killed; `durable` with an AOF that is flushed before each answer.
     pub(crate) fn start(durable: bool) -> Self {
         let folder = tempfile::Builder::new().prefix("burble-test-redis").tempdir().expect("a temporary folder").keep();
-        for _ in 0..10 {
-            // The port is free now; should another take it first, the next one will do.
-            let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-            let mut redis =
-                Self { port: free.expect("a free port").port(), durable, folder: folder.clone(), keeper: None };
-            if redis.up() {
-                return redis;
-            }
-        }
-        panic!("no redis-server could be started; is it installed?")
+        let port = fixed_port();
+        let own = [("--port", port.to_string()), ("--dir", folder.display().to_string()), ("--save", String::new())];
+        let aof = ["--appendonly", if durable { "yes" } else { "no" }];
+        let own = own.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        let arguments = own.chain(ARGUMENTS.split(' ').chain(aof).map(str::to_owned)).collect();
+        Self::configured(port, arguments, folder.join("redis.log"), Some(folder))
+    }
+
+    /// One with its own arguments, which give it this port; of its data, what lies in `temporary` goes with it.
+    pub(crate) fn configured(port: u16, arguments: Vec<String>, log: PathBuf, temporary: Option<PathBuf>) -> Self {
+        let mut redis = Self { port, arguments, log, temporary, keeper: None };
+        redis.restart();
+        redis
     }
 
     /// A prefix that no other test has.
@@ -59,24 +60,28 @@ impl Redis {
 
     /// Takes it away as a crash does.
     pub(crate) fn kill(&mut self) {
-        let mut keeper = self.keeper.take().expect("it runs");
-        signal(keeper.pid, "KILL");
-        keeper.end();
+        self.keeper.take().expect("it runs").kill();
     }
 
     /// Brings it back on the same port, with what it had flushed.
     pub(crate) fn restart(&mut self) {
-        assert!(self.up(), "the redis-server comes back");
+        let program = std::iter::once("redis-server").chain(self.arguments.iter().map(String::as_str));
+        self.keeper = Some(Keeper::start(&program.collect::<Vec<_>>(), &self.log, self.temporary.as_deref()));
+        assert!(answers(self.port), "redis-server is installed, and answers; it said: {}", self.said());
     }
 
     /// Freezes it: it takes commands and answers none.
     pub(crate) fn freeze(&self) {
-        signal(self.keeper.as_ref().expect("it runs").pid, "STOP");
+        self.signal("STOP");
     }
 
     /// Undoes [`freeze`](Self::freeze).
     pub(crate) fn thaw(&self) {
-        signal(self.keeper.as_ref().expect("it runs").pid, "CONT");
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        self.keeper.as_ref().expect("it runs").signal(name);
     }
 
     /// A connection for a test that looks behind the server's back, or acts there.
@@ -87,9 +92,14 @@ impl Redis {
 
     /// Carries out one command behind the server's back.
     pub(crate) async fn run(&self, command: &[&str]) {
-        let mut connection = self.connect().await;
-        let done = redis::cmd(command[0]).arg(&command[1..]).query_async::<redis::Value>(&mut connection).await;
-        done.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        self.ask::<redis::Value>(command).await.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    }
+
+    /// What one command is answered; an error too where nobody answers for half a second.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> RedisResult<T> {
+        let client = redis::Client::open(("127.0.0.1", self.port))?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await
     }
 
     /// The keys of all channel logs under the prefix.
@@ -99,48 +109,15 @@ impl Redis {
         keys.expect("the redis-server runs")
     }
 
-    fn up(&mut self) -> bool {
-        std::fs::create_dir_all(&self.folder).expect("a temporary folder");
-        let folder = self.folder.to_str().expect("a plain path");
-        let (port, durable) = (self.port.to_string(), if self.durable { "yes" } else { "no" });
-        let keep = if self.durable { "keep" } else { "" };
-        let shell = Command::new("/bin/sh")
-            .args(["-c", KEEPER, "redis", &port, folder, durable, keep])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut shell = shell.expect("every machine has a shell");
-        let mut line = String::new();
-        let out = shell.stdout.take().expect("it is piped");
-        BufReader::new(out).read_line(&mut line).expect("the shell says the pid");
-        let pid = line.trim().parse().expect("a pid");
-        let pipe = shell.stdin.take();
-        self.keeper = Some(Keeper { shell, pipe, pid });
-        let up = answers(self.port);
-        if !up {
-            self.keeper = None;
-        }
-        up
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 
 impl Drop for Redis {
     fn drop(&mut self) {
         self.keeper = None;
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-impl Keeper {
-    fn end(&mut self) {
-        self.pipe = None;
-        let _ = self.shell.wait();
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.end();
+        let _ = self.temporary.as_ref().map(std::fs::remove_dir_all);
     }
 }
 

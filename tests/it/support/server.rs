@@ -1,8 +1,8 @@
 //! A real Burble: the binary, on ports of its own, with a database and a Redis prefix of its own.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -215,15 +215,17 @@ impl TestServer {
         }
     }
 
-    async fn try_launch(setup: Setup) -> Result<Self, Ended> {
+    /// Starts it and waits until it listens; what it said where it ended instead.
+    pub(crate) async fn try_launch(setup: Setup) -> Result<Self, Ended> {
         let mut child = setup.command(&["serve"]).spawn().expect("the binary runs");
         let (keeper, keeper_pipe) = keep(child.id().expect("it was just started"));
         let output = Arc::new(Mutex::new(String::new()));
         let (ready_tx, ready) = oneshot::channel();
         let stdout = child.stdout.take().and_then(|out| out.into_owned_fd().ok()).expect("it is piped");
         let stderr = child.stderr.take().and_then(|err| err.into_owned_fd().ok()).expect("it is piped");
-        collect(std::fs::File::from(stdout), &output, Some(ready_tx));
-        let errors = collect(std::fs::File::from(stderr), &output, None);
+        let log = setup.log.as_deref().map(append_to);
+        collect(std::fs::File::from(stdout), &output, log.as_ref(), Some(ready_tx));
+        let errors = collect(std::fs::File::from(stderr), &output, log.as_ref(), None);
         let Ok(line) = within(PATIENCE * 3, "the server listens", ready).await else {
             let status = child.wait().await.expect("a child");
             errors.join().expect("nothing is left to read");
@@ -242,7 +244,7 @@ impl Drop for TestServer {
         if !self.succeeded
             && let Ok(mut redis) = std::os::unix::net::UnixStream::connect(self.redis_socket())
         {
-            let _ = std::io::Write::write_all(&mut redis, b"SHUTDOWN NOSAVE\r\n");
+            let _ = redis.write_all(b"SHUTDOWN NOSAVE\r\n");
             let _ = redis.read_to_end(&mut Vec::new());
         }
         let _ = self.keeper.start_kill();
@@ -264,15 +266,23 @@ fn keep(pid: u32) -> (Child, Option<ChildStdin>) {
     (keeper, pipe)
 }
 
+fn append_to(log: &Path) -> std::fs::File {
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(log);
+    opened.unwrap_or_else(|error| panic!("{}: {error}", log.display()))
+}
+
 /// Reads to the end on a thread, so that a test that waits never holds the server up.
 fn collect(
     from: std::fs::File,
     output: &Arc<Mutex<String>>,
+    log: Option<&std::fs::File>,
     mut ready: Option<oneshot::Sender<String>>,
 ) -> thread::JoinHandle<()> {
     let output = Arc::clone(output);
+    let mut log = log.map(|log| log.try_clone().expect("a file can be opened twice"));
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let _ = log.as_mut().map(|log| writeln!(log, "{line}"));
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
             output.push_str(&line);
             output.push('\n');

@@ -1,5 +1,6 @@
 //! The settings of a server under test, and the folder they speak of.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ const BINARY: &str = env!("CARGO_BIN_EXE_burble");
 #[derive(Clone)]
 pub(crate) struct Setup {
     env: Vec<(String, String)>,
+    /// A file that gets what it prints too, behind what is there.
+    pub(crate) log: Option<PathBuf>,
     pub(crate) data: Arc<TempDir>,
 }
 
@@ -45,7 +48,7 @@ impl Setup {
             ("PUBSUB_PREFIX", &Redis::prefix()),
             ("RUST_BACKTRACE", "1"),
         ];
-        Self { env: Vec::new(), data }.with(&own).with(&UNHINDERED)
+        Self { env: Vec::new(), log: None, data }.with(&own).with(&UNHINDERED)
     }
 
     pub(crate) fn on(self, redis: &Redis) -> Self {
