@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::auth::{Passwords, Tokens};
 use crate::broker::embedded::Embedded;
 use crate::broker::{Address, Broker, Durability, Options as LogOptions};
-use crate::chat::{Chat, Deliverer, Rules, recheck};
+use crate::chat::{Chat, Deliverer, Rules, announce_left_behind, recheck};
 use crate::config::{self, Database, Limit, Origins, RedisMode, Settings};
 use crate::http::{self, Api, Listener, Ops};
 use crate::hub::Hub;
@@ -128,6 +128,7 @@ impl Node {
             node.supervise(name, task);
         }
         node.supervise("recheck", recheck(chat.clone(), doubts));
+        node.supervise("outbox", announce_left_behind(chat.clone()));
         node.supervise("metrics", exporter.clone().keep_up(CancellationToken::new()));
         let (sessions, timers) = node.sessions(chat.clone());
         node.supervise("timers", timers);

@@ -33,7 +33,7 @@ pub use servers::Address;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::ChannelId;
+use crate::model::{Change, ChannelId};
 use append::{Appender, Item};
 use feed::Progress;
 use history::Reader;
@@ -206,12 +206,13 @@ impl Broker {
     pub fn announce(&self, notice: &Notice) -> Result<Pending> {
         let json = serde_json::to_string(notice).expect("a notice holds nothing that JSON cannot");
         let item = match *notice {
-            Notice::Removed { channel, .. } => Item::Removal(channel, json),
-            Notice::Deleted { channel, .. } => Item::Delete(channel, json),
-            Notice::Typing { channel, .. } | Notice::Role { channel, .. } | Notice::Changed { channel, .. } => {
+            Notice::Change(Change::Removed { channel, .. }) => Item::Removal(channel, json),
+            Notice::Change(Change::Deleted { channel, .. }) => Item::Delete(channel, json),
+            Notice::Typing { channel, .. }
+            | Notice::Change(Change::Role { channel, .. } | Change::Changed { channel, .. }) => {
                 Item::Notice(Some(channel), json)
             }
-            Notice::Revoked { .. } | Notice::Canary { .. } => Item::Notice(None, json),
+            Notice::Change(Change::Revoked { .. }) | Notice::Canary { .. } => Item::Notice(None, json),
         };
         self.shared.appender.append(self.feed_of_notice(notice), item)
     }
@@ -231,12 +232,14 @@ impl Broker {
 
     fn feed_of_notice(&self, notice: &Notice) -> Feed {
         match *notice {
-            Notice::Removed { channel, .. }
-            | Notice::Deleted { channel, .. }
-            | Notice::Typing { channel, .. }
-            | Notice::Role { channel, .. }
-            | Notice::Changed { channel, .. } => self.feed_of(channel),
-            Notice::Revoked { user, .. } => self.shared.keys.feed_of_user(user),
+            Notice::Typing { channel, .. }
+            | Notice::Change(
+                Change::Removed { channel, .. }
+                | Change::Role { channel, .. }
+                | Change::Changed { channel, .. }
+                | Change::Deleted { channel, .. },
+            ) => self.feed_of(channel),
+            Notice::Change(Change::Revoked { user, .. }) => self.shared.keys.feed_of_user(user),
             Notice::Canary { number, .. } => Feed(number as usize % self.shared.options.feeds),
         }
     }

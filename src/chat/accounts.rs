@@ -93,9 +93,8 @@ impl Chat {
         let expires_at = now + self.shared.rules.refresh.as_millis() as TimeMs;
         match self.shared.store.sign_ins().rotate(&token, secret.hash(), now, expires_at).await? {
             Rotation::Rotated { user, generation } => self.signed_in(user, token.sign_in, generation, secret),
-            Rotation::Reused => {
-                // The sign-in's user spreads the notice only; any will do.
-                let _ = self.revoke(UserId(token.sign_in.0), vec![token.sign_in]).await;
+            Rotation::Reused(outgoing) => {
+                self.revoke([outgoing]).await;
                 Err(Error::Unauthenticated)
             }
             Rotation::Unknown => Err(Error::Unauthenticated),
@@ -108,14 +107,12 @@ impl Chat {
     /// `unavailable` where the database is not there.
     pub async fn log_out(&self, caller: &Caller, everywhere: bool) -> Result<()> {
         let now = clock::now_ms();
-        let sign_ins = if everywhere {
-            self.shared.store.sign_ins().revoke_all(caller.user, None, now).await?
+        let sign_ins = self.shared.store.sign_ins();
+        if everywhere {
+            self.revoke(sign_ins.revoke_all(caller.user, now).await?).await;
         } else {
-            self.shared.store.sign_ins().revoke(caller.sign_in, now).await?;
-            vec![caller.sign_in]
-        };
-        // Decided: what the other nodes have not heard yet, they will.
-        let _ = self.revoke(caller.user, sign_ins).await;
+            self.revoke(sign_ins.revoke(caller.sign_in, now).await?).await;
+        }
         Ok(())
     }
 
@@ -142,8 +139,7 @@ impl Chat {
         let hash = self.shared.passwords.hash(new).await?;
         let stored = stored.unwrap_or_default();
         let revoked = users.change_password(caller.user, &stored, &hash, caller.sign_in, clock::now_ms()).await?;
-        let revoked = revoked.ok_or(Error::BadCredentials)?;
-        let _ = self.revoke(caller.user, revoked).await;
+        self.revoke(revoked.ok_or(Error::BadCredentials)?).await;
         Ok(())
     }
 

@@ -6,6 +6,7 @@ mod channels;
 mod delivery;
 mod members;
 mod messages;
+mod outbox;
 mod recheck;
 mod replay;
 mod revoked;
@@ -13,28 +14,24 @@ mod revoked;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
 
 pub use accounts::SignIn;
 pub use channels::ListedChannel;
 pub use delivery::Deliverer;
 pub use messages::Sending;
+pub use outbox::announce_left_behind;
 pub use recheck::recheck;
 pub use replay::{CatchUp, Replay};
 
 use crate::auth::{Passwords, Tokens};
-use crate::broker::{Broker, Notice};
+use crate::broker::Broker;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use caches::Caches;
 use revoked::Revoked;
-
-/// How often a notice that nobody could hear is repeated.
-const NOTICE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What of the settings the rules need.
 #[derive(Clone, Debug)]
@@ -64,7 +61,6 @@ struct Shared {
     revoked: Revoked,
     replay: Replay,
     metrics: Metrics,
-    tasks: TaskTracker,
 }
 
 impl Chat {
@@ -83,7 +79,7 @@ impl Chat {
         metrics: Metrics,
         tasks: TaskTracker,
     ) -> Result<Self> {
-        let replay = Replay::new(broker.clone(), metrics.clone(), tasks.clone());
+        let replay = Replay::new(broker.clone(), metrics.clone(), tasks);
         let shared = Shared {
             caches: Caches::new(metrics.clone()),
             revoked: Revoked::default(),
@@ -95,7 +91,6 @@ impl Chat {
             rules,
             replay,
             metrics,
-            tasks,
         };
         let chat = Self { shared: Arc::new(shared) };
         chat.read_revoked().await?;
@@ -110,25 +105,6 @@ impl Chat {
     /// Pages for those who catch up.
     pub fn replay(&self) -> &Replay {
         &self.shared.replay
-    }
-
-    /// Tells every node what the database holds already. Where that fails, it goes on trying beside the answer: what
-    /// was decided is heard in the end.
-    async fn tell(&self, notice: Notice) -> Result<()> {
-        let Err(error) = self.shared.broker.announced(&notice).await else { return Ok(()) };
-        warn!(code = error.code(), "The other nodes could not be told; trying again");
-        let chat = self.clone();
-        self.shared.tasks.spawn(async move {
-            let until = Instant::now() + chat.shared.rules.access;
-            while Instant::now() < until {
-                sleep(NOTICE_PAUSE).await;
-                if chat.shared.broker.announced(&notice).await.is_ok() {
-                    return;
-                }
-            }
-            error!("The other nodes were not told of a change in time; they learn of it when they read it anew");
-        });
-        Err(error)
     }
 }
 

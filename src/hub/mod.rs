@@ -110,10 +110,11 @@ impl Hub {
         }
     }
 
-    /// Takes a user's sessions out of a channel: they get what was logged up to `last`, and nothing after it.
-    pub fn end(&self, channel: ChannelId, user: Option<UserId>, last: Position, reason: LeftReason) {
+    /// Takes everybody out of a channel, or the sessions of a user that listen by this membership or an earlier one: they get
+    /// what was logged up to `last`, and nothing after it.
+    pub fn end(&self, channel: ChannelId, membership: Option<(UserId, u64)>, last: Position, reason: LeftReason) {
         let Some(room) = self.room(channel) else { return };
-        for (wake, subscription) in room.end(user, Ended { last, reason }) {
+        for (wake, subscription) in room.end(membership, Ended { last, reason }) {
             wake.mark(subscription);
         }
     }
@@ -128,10 +129,10 @@ impl Hub {
         }
     }
 
-    /// The rooms whose listeners have to be checked anew, since which generation, and their users.
-    pub fn doubted(&self) -> Vec<(Arc<Room>, u64, Vec<UserId>)> {
+    /// The rooms whose listeners have to be checked anew, since which generation, and the memberships by which they listen.
+    pub fn doubted(&self) -> Vec<(Arc<Room>, u64, Vec<(UserId, u64)>)> {
         let rooms: Vec<_> = self.rooms().values().cloned().collect();
-        let doubted = |room: Arc<Room>| room.doubted_users().map(|(generation, users)| (room, generation, users));
+        let doubted = |room: Arc<Room>| room.doubted_memberships().map(|(generation, them)| (room, generation, them));
         rooms.into_iter().filter_map(doubted).collect()
     }
 
