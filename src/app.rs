@@ -320,6 +320,7 @@ fn log_options(settings: &Settings, address: Address) -> LogOptions {
         dedupe: Duration::from_secs(pubsub.dedupe_seconds),
         feed_window: Duration::from_secs(pubsub.feed_seconds),
         feed_entries_max: FEED_ENTRIES_MAX,
+        node_dead: Duration::from_secs(pubsub.node_dead_seconds),
         append_timeout: Duration::from_millis(pubsub.append_timeout_ms),
         page_reads: settings.limit.page_reads,
         group: format!("{}-{start}", settings.node_name),

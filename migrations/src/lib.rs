@@ -13,9 +13,6 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m20261123_000001_accounts_and_channels::Migration),
-            Box::new(m20261124_000002_outbox::Migration),
-        ]
+        vec![Box::new(m20261123_000001_accounts_and_channels::Migration), Box::new(m20261124_000002_outbox::Migration)]
     }
 }

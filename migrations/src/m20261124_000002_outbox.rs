@@ -15,8 +15,7 @@ impl MigrationTrait for Migration {
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let outbox =
-            Table::create().table(Outbox::Table).col(pk_uuid(Outbox::Id)).col(text(Outbox::Change)).to_owned();
+        let outbox = Table::create().table(Outbox::Table).col(pk_uuid(Outbox::Id)).col(text(Outbox::Change)).to_owned();
         manager.create_table(outbox).await?;
         manager.alter_table(add(Channels::Table, big_integer(Channels::Memberships).default(0))).await?;
         manager.alter_table(add(Members::Table, big_integer(Members::Membership).default(0))).await?;

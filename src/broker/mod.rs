@@ -89,6 +89,8 @@ pub struct Options {
     pub feed_window: Duration,
     /// The most entries of a feed; a node that is further behind reads the logs.
     pub feed_entries_max: u64,
+    /// After how long of silence a node counts as dead, and what it left is removed.
+    pub node_dead: Duration,
     /// How long an append or a read may take.
     pub append_timeout: Duration,
     /// How many reads of logs are under way at a time.
@@ -155,7 +157,7 @@ impl Broker {
             append_lanes.iter().map(|feeds| link("append link", feeds, Some(survives_restart))).collect();
         let read_links: Vec<_> = apart.iter().map(|feeds| link("read link", feeds, None)).collect();
 
-        janitor::announce(&servers, &keys, &options.group).await?;
+        janitor::announce(&servers, &keys, &options).await?;
         // Before anybody reads, so that a first start finds no hole in its feeds.
         for feeds in apart {
             let connection = servers.pooled(keys.slot(feeds[0])).await?;

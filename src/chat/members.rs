@@ -34,8 +34,7 @@ impl Chat {
         let user = self.user_named(user).await?;
         let allowed = |actor, target| may_put(actor, target, role);
         let members = self.shared.store.members();
-        let (member, outgoing) =
-            members.put(channel.id, caller.user, user.id, role, clock::now_ms(), allowed).await?;
+        let (member, outgoing) = members.put(channel.id, caller.user, user.id, role, clock::now_ms(), allowed).await?;
         self.tell(outgoing).await?;
         Ok(member)
     }

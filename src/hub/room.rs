@@ -54,13 +54,7 @@ pub struct Listener {
 
 impl Listener {
     /// A listener that has heard nothing yet.
-    pub fn new(
-        wake: Arc<Wake>,
-        subscription: u32,
-        session: SessionId,
-        user: UserId,
-        membership: Option<u64>,
-    ) -> Self {
+    pub fn new(wake: Arc<Wake>, subscription: u32, session: SessionId, user: UserId, membership: Option<u64>) -> Self {
         Self { wake, subscription, session, user, membership, marked: false, ended: None }
     }
 

@@ -50,7 +50,9 @@ impl Channels<'_> {
             // Now that the name is ours, whoever deleted it last is done.
             if let Some(before) = retired::Entity::find_by_id(&row.name).one(&tx).await? {
                 if before.deleting.is_some() {
-                    return Err(Error::Unavailable(anyhow::anyhow!("the log of the last channel of that name remains")));
+                    return Err(Error::Unavailable(anyhow::anyhow!(
+                        "the log of the last channel of that name remains"
+                    )));
                 }
                 if before.epoch >= row.epoch_floor {
                     row.epoch_floor = before.epoch.saturating_add(1);
