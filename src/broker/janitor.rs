@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use redis::{RedisError, RedisResult, Value};
-use tokio::time::interval;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::keys::{Keys, slot_of};
@@ -34,7 +34,7 @@ pub(super) async fn announce(servers: &Servers, keys: &Keys, options: &Options) 
 }
 
 pub(super) async fn heartbeat(broker: Broker) {
-    let mut ticks = interval(broker.shared.options.node_dead / HEARTBEATS);
+    let mut ticks = every(broker.shared.options.node_dead / HEARTBEATS);
     loop {
         ticks.tick().await;
         let shared = &broker.shared;
@@ -45,7 +45,7 @@ pub(super) async fn heartbeat(broker: Broker) {
 }
 
 pub(super) async fn canary(broker: Broker) {
-    let mut ticks = interval(CANARY);
+    let mut ticks = every(CANARY);
     loop {
         ticks.tick().await;
         let probed = broker.probe().await;
@@ -57,13 +57,20 @@ pub(super) async fn canary(broker: Broker) {
 }
 
 pub(super) async fn sweep(broker: Broker) {
-    let mut ticks = interval(broker.shared.options.node_dead / SWEEPS);
+    let mut ticks = every(broker.shared.options.node_dead / SWEEPS);
     loop {
         ticks.tick().await;
         if let Err(error) = sweep_once(&broker).await {
             warn!(error = format!("{error:#}"), "Groups of dead nodes could not be looked for");
         }
     }
+}
+
+/// Ticks from now on; a node that was asleep does not make up for what it missed.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 async fn sweep_once(broker: &Broker) -> anyhow::Result<()> {

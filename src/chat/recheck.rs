@@ -9,8 +9,8 @@ use tracing::warn;
 
 use super::Chat;
 use crate::error::Result;
-use crate::hub::Room;
-use crate::model::{Position, UserId};
+use crate::hub::Doubted;
+use crate::model::Position;
 use crate::protocol::LeftReason;
 
 /// The pause after the database could not be read.
@@ -30,22 +30,22 @@ pub async fn recheck(chat: Chat, doubts: Arc<Notify>) {
 impl Chat {
     async fn recheck_once(&self) -> Result<()> {
         self.read_revoked().await?;
-        for (room, generation, memberships) in self.shared.hub.doubted() {
-            self.check(&room, memberships).await?;
-            self.shared.hub.trust(&room, generation);
+        for doubted in self.shared.hub.doubted() {
+            self.check(&doubted).await?;
+            self.shared.hub.trust(&doubted.room, doubted.generation);
         }
         Ok(())
     }
 
-    async fn check(&self, room: &Room, memberships: Vec<(UserId, u64)>) -> Result<()> {
+    async fn check(&self, doubted: &Doubted) -> Result<()> {
         let shared = &self.shared;
-        let channel = &room.channel;
+        let channel = &doubted.room.channel;
         let found = shared.store.channels().by_name(&channel.name).await?;
         if found.is_none_or(|found| found.id != channel.id) {
             shared.hub.end(channel.id, None, Position::BEGINNING, LeftReason::Deleted);
             return Ok(());
         }
-        for (user, number) in memberships {
+        for &(user, number) in &doubted.memberships {
             let now = shared.store.members().membership(channel.id, user).await?;
             if now.is_none_or(|now| now.number > number) {
                 shared.hub.end(channel.id, Some((user, number)), Position::BEGINNING, LeftReason::Removed);

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 pub use ring::Frame;
-pub use room::{Ended, Listener, ListenerKey, Read, Room, Seen};
+pub use room::{Doubted, Ended, Listener, ListenerKey, Read, Room, Seen};
 pub use wake::{Wake, Woken};
 
 use crate::error::{Error, Result};
@@ -129,11 +129,10 @@ impl Hub {
         }
     }
 
-    /// The rooms whose listeners have to be checked anew, since which generation, and the memberships by which they listen.
-    pub fn doubted(&self) -> Vec<(Arc<Room>, u64, Vec<(UserId, u64)>)> {
+    /// The rooms whose listeners have to be checked anew.
+    pub fn doubted(&self) -> Vec<Doubted> {
         let rooms: Vec<_> = self.rooms().values().cloned().collect();
-        let doubted = |room: Arc<Room>| room.doubted_memberships().map(|(generation, them)| (room, generation, them));
-        rooms.into_iter().filter_map(doubted).collect()
+        rooms.iter().filter_map(Room::doubted).collect()
     }
 
     /// Lets the listeners of a room go on that was checked; unless it has been doubted again meanwhile.

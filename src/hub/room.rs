@@ -77,6 +77,16 @@ pub struct Ended {
     pub reason: LeftReason,
 }
 
+/// A room whose listeners have to be checked anew.
+pub struct Doubted {
+    /// The room.
+    pub room: Arc<Room>,
+    /// Since which generation.
+    pub generation: u64,
+    /// The memberships by which users listen: who, and its number.
+    pub memberships: Vec<(UserId, u64)>,
+}
+
 /// What a cursor finds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Read {
@@ -253,7 +263,7 @@ impl Room {
         bytes
     }
 
-    pub(super) fn doubted_memberships(&self) -> Option<(u64, Vec<(UserId, u64)>)> {
+    pub(super) fn doubted(self: &Arc<Self>) -> Option<Doubted> {
         let inner = self.inner();
         inner.doubted.then(|| {
             let listeners = inner.listeners.iter().map(|(_, listener)| listener);
@@ -261,7 +271,7 @@ impl Room {
             let mut memberships: Vec<_> = memberships.collect();
             memberships.sort_unstable();
             memberships.dedup();
-            (inner.generation, memberships)
+            Doubted { room: self.clone(), generation: inner.generation, memberships }
         })
     }
 
