@@ -87,7 +87,7 @@ impl Chat {
     }
 
     async fn refresh_uncounted(&self, token: &str) -> Result<SignIn> {
-        let token = RefreshToken::parse(token)?;
+        let token = RefreshToken::parse(token, &self.shared.tokens)?;
         let secret = RefreshSecret::new()?;
         let now = clock::now_ms();
         let expires_at = now + self.shared.rules.refresh.as_millis() as TimeMs;
@@ -194,7 +194,8 @@ impl Chat {
             self.shared.caches.set_used(sign_in, generation);
         }
         let (access_token, expires_at) = self.shared.tokens.issue(&user, sign_in, generation, clock::now_ms())?;
-        Ok(SignIn { user, access_token, refresh_token: secret.into_token(sign_in, generation), expires_at })
+        let refresh_token = secret.into_token(sign_in, generation, &self.shared.tokens)?;
+        Ok(SignIn { user, access_token, refresh_token, expires_at })
     }
 
     fn count<T>(&self, method: &str, result: &Result<T>) {

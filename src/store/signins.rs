@@ -265,7 +265,7 @@ fn judge(row: &Model, presented: &RefreshToken) -> Judgement {
     match generation == previous && presented.hash == hash[..] {
         true if row.confirmed => Judgement::Reused,
         true => Judgement::Retried,
-        false if generation < previous => Judgement::Reused,
+        false if generation < previous && presented.issued => Judgement::Reused,
         false => Judgement::Unknown,
     }
 }
@@ -291,7 +291,7 @@ mod tests {
     async fn refresh(store: &Store, token: &RefreshToken) -> Result<RefreshToken, Rotation> {
         let hash = RefreshSecret::new().unwrap().hash();
         match store.sign_ins().rotate(token, hash, LATER, END).await.unwrap() {
-            Rotation::Rotated { generation, .. } => Ok(RefreshToken { sign_in: token.sign_in, generation, hash }),
+            Rotation::Rotated { generation, .. } => Ok(RefreshToken { generation, hash, ..*token }),
             refused => Err(refused),
         }
     }
@@ -341,16 +341,19 @@ mod tests {
         async fn a_made_up_token_is_unknown_and_harms_nobody(store) {
             let one = SignedUp::new(store, "ann").await.token;
             let two = refresh(store, &one).await.unwrap();
+            let three = refresh(store, &two).await.unwrap();
             let hash = RefreshSecret::new().unwrap().hash();
             for made_up in [
-                RefreshToken { sign_in: SignInId::new(), ..two },
+                RefreshToken { sign_in: SignInId::new(), ..three },
+                RefreshToken { hash, ..three },
                 RefreshToken { hash, ..two },
-                RefreshToken { hash, ..one },
-                RefreshToken { generation: 9, ..two },
+                RefreshToken { hash, issued: false, ..one },
+                RefreshToken { generation: 9, ..three },
             ] {
                 assert_eq!(refresh(store, &made_up).await, Err(Rotation::Unknown));
             }
-            assert!(refresh(store, &two).await.is_ok());
+            let unmarked = RefreshToken { issued: false, ..three };
+            assert!(refresh(store, &unmarked).await.is_ok(), "the key that marked it may be gone");
         }
 
         async fn of_many_that_refresh_at_once_the_last_has_the_good_pair(store) {
