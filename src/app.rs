@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::auth::{Passwords, Tokens};
 use crate::broker::embedded::{self, Embedded};
 use crate::broker::{Address, Broker, Durability, Options as LogOptions};
-use crate::chat::{AttemptLimits, Chat, Deliverer, Rules, recheck};
+use crate::chat::{AttemptLimits, Chat, Deliverer, Rules, announce_left_behind, recheck};
 use crate::config::{self, Database, Origins, RedisMode, Settings, TrustedProxies};
 use crate::doctor;
 use crate::finding::Finding;
@@ -140,6 +140,7 @@ impl Node {
             node.supervise(name, task);
         }
         node.supervise("recheck", recheck(chat.clone(), doubts));
+        node.supervise("outbox", announce_left_behind(chat.clone()));
         node.supervise("metrics", exporter.clone().keep_up(CancellationToken::new()));
         let (sessions, timers) = node.sessions(chat.clone());
         node.supervise("timers", timers);
@@ -348,6 +349,7 @@ fn log_options(settings: &Settings, address: Address) -> LogOptions {
         dedupe: Duration::from_secs(pubsub.dedupe_seconds),
         feed_window: Duration::from_secs(pubsub.feed_seconds),
         feed_entries_max: FEED_ENTRIES_MAX,
+        node_dead: Duration::from_secs(pubsub.node_dead_seconds),
         append_timeout: Duration::from_millis(pubsub.append_timeout_ms),
         page_reads: settings.limit.page_reads,
         group: format!("{}-{start}", settings.node_name),

@@ -1,11 +1,15 @@
 //! Names, ids, positions and texts: parsed once at the edge, then trusted. No I/O, and nothing of the wire.
 
+mod change;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
+
+pub use change::Change;
 
 use crate::error::Error;
 
@@ -290,6 +294,16 @@ pub struct Member {
     pub role: Role,
     /// Since when they are a member.
     pub added_at: TimeMs,
+}
+
+/// One membership of a user in a channel, from being added to being removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Membership {
+    /// What they may do.
+    pub role: Role,
+    /// Which of the channel's memberships it is. They are numbered in the order in which they begin, so who is added
+    /// again has a higher number than before.
+    pub number: u64,
 }
 
 /// Who is asking: a verified access token.

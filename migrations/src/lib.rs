@@ -5,6 +5,7 @@ use sea_orm_migration::prelude::*;
 pub use sea_orm_migration::MigratorTrait;
 
 mod m20261123_000001_accounts_and_channels;
+mod m20261124_000002_outbox;
 
 /// Brings a database to the tables that this version needs.
 #[derive(Debug)]
@@ -12,6 +13,6 @@ pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_000001_accounts_and_channels::Migration)]
+        vec![Box::new(m20261123_000001_accounts_and_channels::Migration), Box::new(m20261124_000002_outbox::Migration)]
     }
 }

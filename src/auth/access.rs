@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use jsonwebtoken::crypto::{sign, verify};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -103,8 +104,24 @@ impl Tokens {
         Ok(Claims { user: wire.sub, name: wire.name, sign_in: wire.sid, generation: wire.generation, expires_at })
     }
 
+    /// Shows that a refresh token is one of ours. What is signed has a space, so it is never taken for an access token.
+    pub(super) fn mark(&self, refresh: &str) -> Result<String> {
+        sign(marked(refresh).as_bytes(), &self.current.encoding, ALGORITHM).map_err(|e| Error::Internal(e.into()))
+    }
+
+    /// Whether one of our keys made the mark.
+    pub(super) fn is_mark(&self, mark: &str, refresh: &str) -> bool {
+        let made_it =
+            |key: &Key| verify(mark, marked(refresh).as_bytes(), &key.decoding, ALGORITHM).is_ok_and(|good| good);
+        self.keys().any(made_it)
+    }
+
     fn key(&self, id: &str) -> Option<&Key> {
-        [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find(|key| key.id == id)
+        self.keys().find(|key| key.id == id)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        [Some(&self.current), self.previous.as_ref()].into_iter().flatten()
     }
 }
 
@@ -112,6 +129,10 @@ impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokens").field("kid", &self.current.id).finish_non_exhaustive()
     }
+}
+
+fn marked(refresh: &str) -> String {
+    format!("burble refresh {refresh}")
 }
 
 struct Key {
@@ -287,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_refresh_token_is_no_access_token() {
-        let refresh = crate::auth::RefreshSecret::new().unwrap().into_token(SignInId::new(), 0);
+        let refresh = crate::auth::RefreshSecret::new().unwrap().into_token(SignInId::new(), 0, &tokens()).unwrap();
         assert!(is_unauthenticated(&refresh));
     }
 

@@ -1,17 +1,17 @@
 -- Writes up to 64 items of one feed, atomically and in order: messages to their channel's log and to the feed,
 -- notices to the feed alone.
 --
--- KEYS  feed, state, then for each item: log, once
+-- KEYS  feed, state, epochs, then for each item: log, once
 -- ARGV  retention (entries), retention (ms), expiry of an idle log (s), memory of a cid (ms), window of the feed
 --       (ms), longest feed (entries), then for each item: kind, channel, payload, channel's epoch floor, epoch last
 --       seen by the node (0: none), digest of the content (empty: no cid), 1 to refresh the log's expiry
 -- Kinds m a message; n a notice; r a notice with the log's head; d delete the log, with a notice
 -- Reply the feed's sequence number, then for each item: status, id, at
 --       1 written, 2 written before under this cid, 3 the cid belongs to another content, 4 the log is gone,
---       5 announced, 6 deleted (id: the log's last), 7 failed, perhaps half way
+--       5 announced, 6 deleted (id: the log's last, or one of its last epoch), 7 failed, perhaps half way
 
 local FIXED, FIELDS = 6, 7
-local feed, state = KEYS[1], KEYS[2]
+local feed, state, epochs = KEYS[1], KEYS[2], KEYS[3]
 local retention, retention_ms, expiry, dedupe_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local time = redis.call('TIME')
 local seconds = tonumber(time[1])
@@ -56,6 +56,11 @@ local function add(log, epoch, payload)
   return redis.pcall('XADD', log, 'NOMKSTREAM', 'MAXLEN', '~', retention, epoch .. '-*', 't', now, 'p', payload)
 end
 
+-- The last epoch of a log, also of one that has expired.
+local function last_epoch(channel)
+  return tonumber(redis.call('HGET', epochs, channel) or '') or 0
+end
+
 -- Goes on in the log's own epoch, or in the floor's where that is higher.
 local function add_after_last(log, payload)
   local last = last_id(log)
@@ -75,7 +80,7 @@ local function trim_old(log)
   end
 end
 
-local function append(log, payload, channel_floor, seen, refresh)
+local function append(log, channel, payload, channel_floor, seen, refresh)
   local id
   if seen > 0 then id = add(log, math.max(seen, floor), payload) end
   if seen == 0 or (type(id) == 'table' and string.find(id.err, 'equal or smaller', 1, true)) then
@@ -84,17 +89,21 @@ local function append(log, payload, channel_floor, seen, refresh)
   if type(id) == 'table' then error(id) end
   if not id then
     if redis.call('EXISTS', log .. ':gone') == 1 then return nil end
-    local epoch = math.max(seconds, floor, channel_floor, seen + 1)
+    local epoch = math.max(seconds, floor, channel_floor, seen + 1, last_epoch(channel) + 1)
     id = epoch .. '-0'
     redis.call('XADD', log, id, 't', now, 'p', payload)
     if epoch > top then
       top = epoch
       redis.call('HSET', state, 'top', top)
     end
-    refresh = true
   end
-  if refresh then redis.call('EXPIRE', log, expiry) end
-  if refresh or tonumber(string.match(id, '%d+$')) % 64 == 63 then trim_old(log) end
+  local epoch, place = string.match(id, '^(%d+)-(%d+)$')
+  refresh = refresh or place == '0'
+  if refresh then
+    redis.call('EXPIRE', log, expiry)
+    redis.call('HSET', epochs, channel, epoch)
+  end
+  if refresh or tonumber(place) % 64 == 63 then trim_old(log) end
   return id
 end
 
@@ -113,7 +122,7 @@ local function message(log, once, channel, payload, channel_floor, seen, digest,
       return answer(content == digest and 2 or 3, id, at)
     end
   end
-  local id = append(log, payload, channel_floor, seen, refresh)
+  local id = append(log, channel, payload, channel_floor, seen, refresh)
   if not id then return answer(4, '', now) end
   publish('m', channel, id, payload)
   if digest ~= '' then redis.call('SET', once, id .. ' ' .. now .. ' ' .. digest, 'PX', dedupe_ms) end
@@ -121,14 +130,17 @@ local function message(log, once, channel, payload, channel_floor, seen, digest,
 end
 
 local function carry_out(i)
-  local a, log, once = FIXED + i * FIELDS, KEYS[3 + i * 2], KEYS[4 + i * 2]
+  local a, log, once = FIXED + i * FIELDS, KEYS[4 + i * 2], KEYS[5 + i * 2]
   local kind, channel, payload = ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
   if kind == 'm' then
     message(log, once, channel, payload, tonumber(ARGV[a + 4]), tonumber(ARGV[a + 5]), ARGV[a + 6], ARGV[a + 7] == '1')
   elseif kind == 'd' then
-    local last = last_id(log) or ''
+    local epoch = last_epoch(channel)
+    -- A deletion may be announced again: it is answered as before.
+    local last = last_id(log) or redis.call('GET', log .. ':gone') or (epoch > 0 and epoch .. '-0') or ''
     redis.call('DEL', log)
-    redis.call('SET', log .. ':gone', 1, 'EX', 86400)
+    redis.call('HDEL', epochs, channel)
+    redis.call('SET', log .. ':gone', last, 'EX', 86400)
     publish(kind, channel, last, payload)
     answer(6, last, seq)
   else

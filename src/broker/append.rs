@@ -83,7 +83,8 @@ pub enum Appended {
     Announced(u64),
     /// Something went wrong; it may or may not have been written.
     Failed,
-    /// The log is gone; this was its last position, and the notice has this number in the feed.
+    /// The log is gone; this was its last position, or where it had expired, one of its last epoch. The notice has this
+    /// number in the feed.
     Deleted(Option<Position>, u64),
 }
 
@@ -231,7 +232,7 @@ impl Writer {
     async fn script(&mut self, connection: &mut MultiplexedConnection, batch: &[Queued]) -> RedisResult<Value> {
         let mut call = self.script.prepare_invoke();
         let options = &self.options;
-        call.key(self.keys.feed(self.feed)).key(self.keys.state(self.feed));
+        call.key(self.keys.feed(self.feed)).key(self.keys.state(self.feed)).key(self.keys.epochs(self.feed));
         call.arg(options.retention_messages)
             .arg(options.retention.as_millis() as u64)
             .arg(options.retention.as_secs() + 2 * REFRESH.as_secs())

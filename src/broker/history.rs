@@ -20,6 +20,8 @@ pub struct Page {
     pub ends: Ends,
     /// Of a read after a position: the newest entry that is not above it.
     pub before: Option<Position>,
+    /// Of a log that nobody wrote to for so long that it has expired as a whole: its last epoch.
+    pub expired: Option<u64>,
 }
 
 /// What to read.
@@ -140,9 +142,9 @@ impl Reader {
         let feed = keys.feed_of(channel);
         let link = &self.links[feed.0 % self.links.len()];
         let mut call = broker.shared.read_script.prepare_invoke();
-        call.key(keys.log(channel)).key(keys.state(feed));
+        call.key(keys.log(channel)).key(keys.state(feed)).key(keys.epochs(feed));
         call.arg(&part.low).arg(&part.high).arg(part.count).arg(u8::from(part.descending));
-        call.arg(part.at.map_or_else(String::new, |position| position.to_string()));
+        call.arg(part.at.map_or_else(String::new, |position| position.to_string())).arg(channel.to_string());
         loop {
             let handled = broker.shared.progress.handled(feed);
             let open = link.open(deadline).await.ok_or_else(|| unavailable("Redis cannot be reached".into()))?;
@@ -169,10 +171,13 @@ fn below(position: Position) -> String {
 }
 
 fn parse(reply: &Value) -> Result<(u64, Page), redis::RedisError> {
-    let [seq, first, last, before, entries] = value::list(reply)? else { return Err(value::unexpected("a page")) };
+    let [seq, first, last, before, entries, epoch] = value::list(reply)? else {
+        return Err(value::unexpected("a page"));
+    };
     let entries = value::list(entries)?.iter().map(value::entry).collect::<Result<_, _>>()?;
     let ends = Ends { first: value::position(first)?, last: value::position(last)? };
-    Ok((value::number(seq)?, Page { entries, ends, before: value::position(before)? }))
+    let expired = if value::text(epoch)?.is_empty() { None } else { Some(value::number(epoch)?) };
+    Ok((value::number(seq)?, Page { entries, ends, before: value::position(before)?, expired }))
 }
 
 /// The script behind every read.

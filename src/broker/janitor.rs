@@ -5,49 +5,47 @@ use std::time::Duration;
 
 use anyhow::Context;
 use redis::{RedisError, RedisResult, Value};
-use tokio::time::interval;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use super::keys::{Keys, slot_of};
 use super::servers::Servers;
-use super::{Broker, value};
+use super::{Broker, Options, value};
 
-/// How often a node tells that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// After how long of silence a node counts as dead, and its groups are removed.
-const DEAD_AFTER: Duration = Duration::from_secs(600);
-/// How often somebody looks for dead nodes.
-const SWEEP: Duration = Duration::from_secs(60);
+/// How many times a node tells that it lives before it would count as dead: so many tellings may fail.
+const HEARTBEATS: u32 = 60;
+/// How many times somebody looks for dead nodes in the time after which a node counts as one.
+const SWEEPS: u32 = 10;
 /// How often an entry goes through each feed, so that a part that was missed shows though nobody talks.
 const CANARY: Duration = Duration::from_secs(5);
 
 /// Tells that this node lives. Comes before its groups, so that no janitor takes them for a dead node's.
-pub(super) async fn announce(servers: &Servers, keys: &Keys, group: &str) -> anyhow::Result<()> {
-    let key = keys.node(group);
+pub(super) async fn announce(servers: &Servers, keys: &Keys, options: &Options) -> anyhow::Result<()> {
+    let key = keys.node(&options.group);
     let mut connection = servers.pooled(slot_of(&key)).await?;
     redis::cmd("SET")
         .arg(key)
         .arg(1)
-        .arg("EX")
-        .arg(DEAD_AFTER.as_secs())
+        .arg("PX")
+        .arg(options.node_dead.as_millis() as u64)
         .query_async::<()>(&mut connection)
         .await
         .context("cannot register the node")
 }
 
 pub(super) async fn heartbeat(broker: Broker) {
-    let mut ticks = interval(HEARTBEAT);
+    let mut ticks = every(broker.shared.options.node_dead / HEARTBEATS);
     loop {
         ticks.tick().await;
         let shared = &broker.shared;
-        if let Err(error) = announce(&shared.servers, &shared.keys, &shared.options.group).await {
+        if let Err(error) = announce(&shared.servers, &shared.keys, &shared.options).await {
             warn!(error = format!("{error:#}"), "Redis did not take the heartbeat");
         }
     }
 }
 
 pub(super) async fn canary(broker: Broker) {
-    let mut ticks = interval(CANARY);
+    let mut ticks = every(CANARY);
     loop {
         ticks.tick().await;
         let probed = broker.probe().await;
@@ -59,7 +57,7 @@ pub(super) async fn canary(broker: Broker) {
 }
 
 pub(super) async fn sweep(broker: Broker) {
-    let mut ticks = interval(SWEEP);
+    let mut ticks = every(broker.shared.options.node_dead / SWEEPS);
     loop {
         ticks.tick().await;
         if let Err(error) = sweep_once(&broker).await {
@@ -68,11 +66,19 @@ pub(super) async fn sweep(broker: Broker) {
     }
 }
 
+/// Ticks from now on; a node that was asleep does not make up for what it missed.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 async fn sweep_once(broker: &Broker) -> anyhow::Result<()> {
     let shared = &broker.shared;
     let (servers, keys, group) = (&shared.servers, &shared.keys, &shared.options.group);
     let mut lock = redis::cmd("SET");
-    lock.arg(keys.janitor()).arg(group).arg("NX").arg("EX").arg(SWEEP.as_secs());
+    let until_next = shared.options.node_dead / SWEEPS;
+    lock.arg(keys.janitor()).arg(group).arg("NX").arg("PX").arg(until_next.as_millis() as u64);
     let mut connection = servers.pooled(slot_of(&keys.janitor())).await?;
     if lock.query_async::<Option<String>>(&mut connection).await?.is_none() {
         return Ok(());

@@ -57,6 +57,11 @@ impl Keys {
         format!("{}:{{{}}}:state", self.prefix, self.tags[feed.0])
     }
 
+    /// The last epoch of each log of the feed; outlives a log that expires.
+    pub(super) fn epochs(&self, feed: Feed) -> String {
+        format!("{}:{{{}}}:epochs", self.prefix, self.tags[feed.0])
+    }
+
     /// A channel's log.
     pub(super) fn log(&self, channel: ChannelId) -> String {
         format!("{}:{{{}}}:log:{channel}", self.prefix, self.tags[self.feed_of(channel).0])

@@ -36,7 +36,7 @@ pub use servers::Address;
 use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::ChannelId;
+use crate::model::{Change, ChannelId};
 use append::{Appender, Item};
 use feed::Progress;
 use history::Reader;
@@ -92,6 +92,8 @@ pub struct Options {
     pub feed_window: Duration,
     /// The most entries of a feed; a node that is further behind reads the logs.
     pub feed_entries_max: u64,
+    /// After how long of silence a node counts as dead, and what it left is removed.
+    pub node_dead: Duration,
     /// How long an append or a read may take.
     pub append_timeout: Duration,
     /// How many reads of logs are under way at a time.
@@ -158,7 +160,7 @@ impl Broker {
             append_lanes.iter().map(|feeds| link("append link", feeds, Some(survives_restart))).collect();
         let read_links: Vec<_> = apart.iter().map(|feeds| link("read link", feeds, None)).collect();
 
-        janitor::announce(&servers, &keys, &options.group).await?;
+        janitor::announce(&servers, &keys, &options).await?;
         // Before anybody reads, so that a first start finds no hole in its feeds.
         for feeds in apart {
             let connection = servers.pooled(keys.slot(feeds[0])).await?;
@@ -209,12 +211,13 @@ impl Broker {
     pub fn announce(&self, notice: &Notice) -> Result<Pending> {
         let json = serde_json::to_string(notice).expect("a notice holds nothing that JSON cannot");
         let item = match *notice {
-            Notice::Removed { channel, .. } => Item::Removal(channel, json),
-            Notice::Deleted { channel, .. } => Item::Delete(channel, json),
-            Notice::Typing { channel, .. } | Notice::Role { channel, .. } | Notice::Changed { channel, .. } => {
+            Notice::Change(Change::Removed { channel, .. }) => Item::Removal(channel, json),
+            Notice::Change(Change::Deleted { channel, .. }) => Item::Delete(channel, json),
+            Notice::Typing { channel, .. }
+            | Notice::Change(Change::Role { channel, .. } | Change::Changed { channel, .. }) => {
                 Item::Notice(Some(channel), json)
             }
-            Notice::Revoked { .. } | Notice::Canary { .. } => Item::Notice(None, json),
+            Notice::Change(Change::Revoked { .. }) | Notice::Canary { .. } => Item::Notice(None, json),
         };
         self.shared.appender.append(self.feed_of_notice(notice), item)
     }
@@ -234,12 +237,14 @@ impl Broker {
 
     fn feed_of_notice(&self, notice: &Notice) -> Feed {
         match *notice {
-            Notice::Removed { channel, .. }
-            | Notice::Deleted { channel, .. }
-            | Notice::Typing { channel, .. }
-            | Notice::Role { channel, .. }
-            | Notice::Changed { channel, .. } => self.feed_of(channel),
-            Notice::Revoked { user, .. } => self.shared.keys.feed_of_user(user),
+            Notice::Typing { channel, .. }
+            | Notice::Change(
+                Change::Removed { channel, .. }
+                | Change::Role { channel, .. }
+                | Change::Changed { channel, .. }
+                | Change::Deleted { channel, .. },
+            ) => self.feed_of(channel),
+            Notice::Change(Change::Revoked { user, .. }) => self.shared.keys.feed_of_user(user),
             Notice::Canary { number, .. } => Feed(number as usize % self.shared.options.feeds),
         }
     }

@@ -4,7 +4,7 @@ use redis::{RedisError, Value, from_redis_value_ref};
 use serde::{Deserialize, Serialize};
 
 use super::value;
-use crate::model::{ChannelId, ChannelName, Entry, Position, SessionId, SignInId, TimeMs, UserId, UserName};
+use crate::model::{Change, ChannelId, Entry, Position, SessionId, TimeMs, UserName};
 
 /// Something that happened in a feed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -29,41 +29,6 @@ pub enum Notice {
         /// The session that told so.
         session: SessionId,
     },
-    /// A user may no longer read a private channel.
-    Removed {
-        /// Which channel.
-        channel: ChannelId,
-        /// Who.
-        user: UserId,
-    },
-    /// A user's role changed, or they became a member, or left a public channel.
-    Role {
-        /// Which channel.
-        channel: ChannelId,
-        /// Who.
-        user: UserId,
-    },
-    /// A channel's definition changed.
-    Changed {
-        /// Its id.
-        channel: ChannelId,
-        /// Its name.
-        name: ChannelName,
-    },
-    /// A channel and its log are gone.
-    Deleted {
-        /// Its id.
-        channel: ChannelId,
-        /// Its name.
-        name: ChannelName,
-    },
-    /// Sign-ins were revoked.
-    Revoked {
-        /// Whose.
-        user: UserId,
-        /// Which.
-        sign_ins: Vec<SignInId>,
-    },
     /// A node makes sure that what it writes comes back.
     Canary {
         /// The start of the node.
@@ -71,6 +36,9 @@ pub enum Notice {
         /// Ascends.
         number: u64,
     },
+    /// Something was changed in the database.
+    #[serde(untagged)]
+    Change(Change),
 }
 
 /// One entry of a feed.

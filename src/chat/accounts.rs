@@ -91,15 +91,14 @@ impl Chat {
     }
 
     async fn refresh_uncounted(&self, token: &str) -> Result<SignIn> {
-        let token = RefreshToken::parse(token)?;
+        let token = RefreshToken::parse(token, &self.shared.tokens)?;
         let secret = RefreshSecret::new()?;
         let now = clock::now_ms();
         let expires_at = now + self.shared.rules.refresh.as_millis() as TimeMs;
         match self.shared.store.sign_ins().rotate(&token, secret.hash(), now, expires_at).await? {
             Rotation::Rotated { user, generation } => self.signed_in(user, token.sign_in, generation, secret),
-            Rotation::Reused => {
-                // The sign-in's user spreads the notice only; any will do.
-                let _ = self.revoke(UserId(token.sign_in.0), vec![token.sign_in]).await;
+            Rotation::Reused(outgoing) => {
+                self.revoke([outgoing]).await;
                 Err(Error::Unauthenticated)
             }
             Rotation::Unknown => Err(Error::Unauthenticated),
@@ -112,14 +111,12 @@ impl Chat {
     /// `unavailable` where the database is not there.
     pub async fn log_out(&self, caller: &Caller, everywhere: bool) -> Result<()> {
         let now = clock::now_ms();
-        let sign_ins = if everywhere {
-            self.shared.store.sign_ins().revoke_all(caller.user, None, now).await?
+        let sign_ins = self.shared.store.sign_ins();
+        if everywhere {
+            self.revoke(sign_ins.revoke_all(caller.user, now).await?).await;
         } else {
-            self.shared.store.sign_ins().revoke(caller.sign_in, now).await?;
-            vec![caller.sign_in]
-        };
-        // Decided: what the other nodes have not heard yet, they will.
-        let _ = self.revoke(caller.user, sign_ins).await;
+            self.revoke(sign_ins.revoke(caller.sign_in, now).await?).await;
+        }
         Ok(())
     }
 
@@ -150,8 +147,7 @@ impl Chat {
         let hash = self.shared.passwords.hash(new).await?;
         let stored = stored.unwrap_or_default();
         let revoked = users.change_password(caller.user, &stored, &hash, caller.sign_in, clock::now_ms()).await?;
-        let revoked = revoked.ok_or(Error::BadCredentials)?;
-        let _ = self.revoke(caller.user, revoked).await;
+        self.revoke(revoked.ok_or(Error::BadCredentials)?).await;
         Ok(())
     }
 
@@ -206,7 +202,8 @@ impl Chat {
             self.shared.caches.set_used(sign_in, generation);
         }
         let (access_token, expires_at) = self.shared.tokens.issue(&user, sign_in, generation, clock::now_ms())?;
-        Ok(SignIn { user, access_token, refresh_token: secret.into_token(sign_in, generation), expires_at })
+        let refresh_token = secret.into_token(sign_in, generation, &self.shared.tokens)?;
+        Ok(SignIn { user, access_token, refresh_token, expires_at })
     }
 
     fn count<T>(&self, method: &str, result: &Result<T>) {

@@ -7,19 +7,19 @@ use quick_cache::sync::Cache;
 use super::Rate;
 use crate::error::Result;
 use crate::metrics::Metrics;
-use crate::model::{Channel, ChannelId, ChannelName, Role, SignInId, User, UserId};
+use crate::model::{Channel, ChannelId, ChannelName, Membership, SignInId, User, UserId};
 
 /// The most channels that are remembered.
 const CHANNELS_MAX: usize = 100_000;
 /// The most pairs of channel and user that are remembered.
-const ROLES_MAX: usize = 200_000;
+const MEMBERSHIPS_MAX: usize = 200_000;
 /// The most users, and used token pairs, that are remembered.
 const USERS_MAX: usize = 100_000;
 
 /// Bounded; the least used goes first.
 pub(super) struct Caches {
     channels: Cache<ChannelName, Arc<Channel>>,
-    roles: Cache<(ChannelId, UserId), Option<Role>>,
+    memberships: Cache<(ChannelId, UserId), Option<Membership>>,
     users: Cache<UserId, Arc<User>>,
     used_pairs: Cache<(SignInId, u32), ()>,
     rates: Cache<UserId, Arc<Rate>>,
@@ -30,7 +30,7 @@ impl Caches {
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
             channels: Cache::new(CHANNELS_MAX),
-            roles: Cache::new(ROLES_MAX),
+            memberships: Cache::new(MEMBERSHIPS_MAX),
             users: Cache::new(USERS_MAX),
             used_pairs: Cache::new(USERS_MAX),
             rates: Cache::new(USERS_MAX),
@@ -57,23 +57,23 @@ impl Caches {
         }
     }
 
-    /// The role of a user in a channel.
-    pub(super) async fn role(
+    /// The membership of a user in a channel.
+    pub(super) async fn membership(
         &self,
         channel: ChannelId,
         user: UserId,
-        load: impl Future<Output = Result<Option<Role>>>,
-    ) -> Result<Option<Role>> {
-        match self.roles.get_value_or_guard_async(&(channel, user)).await {
-            Ok(role) => {
+        load: impl Future<Output = Result<Option<Membership>>>,
+    ) -> Result<Option<Membership>> {
+        match self.memberships.get_value_or_guard_async(&(channel, user)).await {
+            Ok(membership) => {
                 self.metrics.membership_cache_hits_total.increment(1);
-                Ok(role)
+                Ok(membership)
             }
             Err(guard) => {
                 self.metrics.membership_cache_misses_total.increment(1);
-                let role = load.await?;
-                let _ = guard.insert(role);
-                Ok(role)
+                let membership = load.await?;
+                let _ = guard.insert(membership);
+                Ok(membership)
             }
         }
     }
@@ -116,13 +116,13 @@ impl Caches {
         self.channels.remove(name);
     }
 
-    pub(super) fn forget_role(&self, channel: ChannelId, user: UserId) {
-        self.roles.remove(&(channel, user));
+    pub(super) fn forget_membership(&self, channel: ChannelId, user: UserId) {
+        self.memberships.remove(&(channel, user));
     }
 
     /// Forgets all that a notice may have changed.
     pub(super) fn forget_all(&self) {
         self.channels.clear();
-        self.roles.clear();
+        self.memberships.clear();
     }
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 
 use super::{Chat, forbidden};
-use crate::broker::Notice;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::model::{Caller, Channel, ChannelKind, ChannelName, Ends, PageLimit, Role, Topic};
+use crate::model::{Caller, Channel, ChannelKind, ChannelName, Ends, Membership, PageLimit, Role, Topic};
 use crate::store::NewChannel;
 
 /// A channel, what the caller is in it, and the ends of its log.
@@ -68,8 +67,9 @@ impl Chat {
         let (channel, role) = self.visible(caller, name).await?;
         may_set_topic(role)?;
         let topic = Topic::try_from(topic)?;
-        let changed = self.shared.store.channels().set_topic(channel.id, caller.user, &topic, may_set_topic).await?;
-        self.tell(Notice::Changed { channel: channel.id, name: name.clone() }).await?;
+        let channels = self.shared.store.channels();
+        let (changed, outgoing) = channels.set_topic(channel.id, caller.user, &topic, may_set_topic).await?;
+        self.tell(outgoing).await?;
         let ends = self.shared.broker.ends(channel.id).await?;
         Ok((changed, role, ends))
     }
@@ -81,10 +81,8 @@ impl Chat {
     pub async fn delete_channel(&self, caller: &Caller, name: &ChannelName) -> Result<()> {
         let (channel, role) = self.visible(caller, name).await?;
         may_delete(role)?;
-        let last = self.shared.broker.ends(channel.id).await?.last;
-        let last_epoch = last.map_or(channel.epoch_floor, |last| last.epoch);
-        self.shared.store.channels().delete(channel.id, caller.user, last_epoch, may_delete).await?;
-        self.tell(Notice::Deleted { channel: channel.id, name: name.clone() }).await
+        let outgoing = self.shared.store.channels().delete(channel.id, caller.user, may_delete).await?;
+        self.tell(outgoing).await
     }
 
     /// The channel, where the caller may read and write it.
@@ -93,18 +91,26 @@ impl Chat {
     /// `channel_not_found`, also for a private one that the caller is no member of.
     pub async fn readable(&self, caller: &Caller, name: &ChannelName) -> Result<Arc<Channel>> {
         let channel = self.find(name).await?;
-        if self.may_read(caller, &channel).await? { Ok(channel) } else { Err(Error::ChannelNotFound) }
+        self.admit(caller, &channel).await?;
+        Ok(channel)
     }
 
-    /// Whether the caller may read and write the channel.
+    /// Allows the caller to read and write the channel, and tells by which membership; `None` in a public one, which
+    /// needs none.
     ///
     /// # Errors
-    /// `unavailable`.
-    pub async fn may_read(&self, caller: &Caller, channel: &Channel) -> Result<bool> {
-        Ok(channel.kind == ChannelKind::Public || self.role(caller, channel).await?.is_some())
+    /// `channel_not_found` for a private one that the caller is no member of.
+    pub async fn admit(&self, caller: &Caller, channel: &Channel) -> Result<Option<u64>> {
+        match channel.kind {
+            ChannelKind::Public => Ok(None),
+            ChannelKind::Private => {
+                let membership = self.membership(caller, channel).await?.ok_or(Error::ChannelNotFound)?;
+                Ok(Some(membership.number))
+            }
+        }
     }
 
-    /// The channel, whoever asks. Say nothing of it to a caller before [`Chat::may_read`] allowed it.
+    /// The channel, whoever asks. Say nothing of it to a caller before [`Chat::admit`] allowed it.
     ///
     /// # Errors
     /// `channel_not_found`.
@@ -116,16 +122,16 @@ impl Chat {
     /// The channel and the caller's role, where they may know of it.
     pub(super) async fn visible(&self, caller: &Caller, name: &ChannelName) -> Result<(Arc<Channel>, Option<Role>)> {
         let channel = self.find(name).await?;
-        let role = self.role(caller, &channel).await?;
+        let role = self.membership(caller, &channel).await?.map(|membership| membership.role);
         match (channel.kind, role) {
             (ChannelKind::Private, None) => Err(Error::ChannelNotFound),
             _ => Ok((channel, role)),
         }
     }
 
-    async fn role(&self, caller: &Caller, channel: &Channel) -> Result<Option<Role>> {
-        let load = self.shared.store.members().role(channel.id, caller.user);
-        self.shared.caches.role(channel.id, caller.user, load).await
+    async fn membership(&self, caller: &Caller, channel: &Channel) -> Result<Option<Membership>> {
+        let load = self.shared.store.members().membership(channel.id, caller.user);
+        self.shared.caches.membership(channel.id, caller.user, load).await
     }
 }
 

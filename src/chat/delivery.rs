@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 use super::Chat;
 use crate::broker::{Delivery, FeedEvent, Notice};
 use crate::hub::{Frame, Touched};
-use crate::model::Position;
+use crate::model::{Change, Position};
 use crate::protocol::{self, Event, LeftReason};
 
 /// Carries out what the feeds say. Never waits.
@@ -52,18 +52,25 @@ impl Deliverer {
             Notice::Typing { channel, from, session } => shared.hub.typing(channel, session, |channel| {
                 protocol::encode(&Event::Typing { channel: &channel.name, from: &from })
             }),
-            Notice::Removed { channel, user } => {
-                shared.caches.forget_role(channel, user);
-                shared.hub.end(channel, Some(user), last, LeftReason::Removed);
+            Notice::Change(change) => self.apply(change, last),
+            Notice::Canary { .. } => {}
+        }
+    }
+
+    fn apply(&self, change: Change, last: Position) {
+        let shared = &self.chat.shared;
+        match change {
+            Change::Removed { channel, user, membership } => {
+                shared.caches.forget_membership(channel, user);
+                shared.hub.end(channel, Some((user, membership)), last, LeftReason::Removed);
             }
-            Notice::Role { channel, user } => shared.caches.forget_role(channel, user),
-            Notice::Changed { name, .. } => shared.caches.forget_channel(&name),
-            Notice::Deleted { channel, name } => {
+            Change::Role { channel, user } => shared.caches.forget_membership(channel, user),
+            Change::Changed { name, .. } => shared.caches.forget_channel(&name),
+            Change::Deleted { channel, name } => {
                 shared.caches.forget_channel(&name);
                 shared.hub.end(channel, None, last, LeftReason::Deleted);
             }
-            Notice::Revoked { sign_ins, .. } => self.chat.apply_revoked(&sign_ins),
-            Notice::Canary { .. } => {}
+            Change::Revoked { sign_ins, .. } => self.chat.apply_revoked(&sign_ins),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Who belongs to a channel, and as what.
 
 use super::{Chat, forbidden};
-use crate::broker::Notice;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::model::{Caller, ChannelKind, ChannelName, Member, PageLimit, Role, UserName};
+use crate::model::{Caller, ChannelName, Member, PageLimit, Role, UserName};
 
 impl Chat {
     /// The members, by name; and whether there are more.
@@ -34,10 +33,10 @@ impl Chat {
         may_put(actor, None, role)?;
         let user = self.user_named(user).await?;
         let allowed = |actor, target| may_put(actor, target, role);
-        let put =
-            self.shared.store.members().put(channel.id, caller.user, user.id, role, clock::now_ms(), allowed).await?;
-        self.tell(Notice::Role { channel: channel.id, user: user.id }).await?;
-        Ok(put.member)
+        let members = self.shared.store.members();
+        let (member, outgoing) = members.put(channel.id, caller.user, user.id, role, clock::now_ms(), allowed).await?;
+        self.tell(outgoing).await?;
+        Ok(member)
     }
 
     /// Removes a member.
@@ -50,13 +49,8 @@ impl Chat {
         may_remove(actor, None, themself)?;
         let user = self.user_named(user).await?;
         let allowed = |actor, target| may_remove(actor, target, themself);
-        self.shared.store.members().remove(channel.id, caller.user, user.id, allowed).await?;
-        let user = user.id;
-        self.tell(match channel.kind {
-            ChannelKind::Public => Notice::Role { channel: channel.id, user },
-            ChannelKind::Private => Notice::Removed { channel: channel.id, user },
-        })
-        .await
+        let outgoing = self.shared.store.members().remove(channel.id, caller.user, user.id, allowed).await?;
+        self.tell(outgoing).await
     }
 
     async fn user_named(&self, name: &str) -> Result<crate::model::User> {

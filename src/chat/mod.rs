@@ -7,6 +7,7 @@ mod channels;
 mod delivery;
 mod members;
 mod messages;
+mod outbox;
 mod rate;
 mod recheck;
 mod replay;
@@ -16,22 +17,21 @@ mod turns;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
 
 pub use accounts::SignIn;
 pub use attempts::AttemptLimits;
 pub use channels::ListedChannel;
 pub use delivery::Deliverer;
 pub use messages::Sending;
+pub use outbox::announce_left_behind;
 pub use rate::Rate;
 pub use recheck::recheck;
 pub use replay::{CatchUp, Replay};
 pub use turns::Turn;
 
 use crate::auth::{Passwords, Tokens};
-use crate::broker::{Broker, Notice};
+use crate::broker::Broker;
 use crate::config::Limit;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
@@ -40,9 +40,6 @@ use crate::model::{Caller, UserId};
 use crate::store::Store;
 use caches::Caches;
 use revoked::Revoked;
-
-/// How often a notice that nobody could hear is repeated.
-const NOTICE_PAUSE: Duration = Duration::from_millis(500);
 
 /// What of the settings the rules need.
 #[derive(Clone, Debug)]
@@ -78,7 +75,6 @@ struct Shared {
     revoked: Revoked,
     replay: Replay,
     metrics: Metrics,
-    tasks: TaskTracker,
 }
 
 impl Chat {
@@ -97,7 +93,7 @@ impl Chat {
         metrics: Metrics,
         tasks: TaskTracker,
     ) -> Result<Self> {
-        let replay = Replay::new(broker.clone(), rules.replays, metrics.clone(), tasks.clone());
+        let replay = Replay::new(broker.clone(), rules.replays, metrics.clone(), tasks);
         let shared = Shared {
             caches: Caches::new(metrics.clone()),
             revoked: Revoked::default(),
@@ -109,7 +105,6 @@ impl Chat {
             rules,
             replay,
             metrics,
-            tasks,
         };
         let chat = Self { shared: Arc::new(shared) };
         chat.read_revoked().await?;
@@ -143,25 +138,6 @@ impl Chat {
         }
         self.shared.metrics.refused_total.with(["user_rate"]).increment(1);
         Err(Error::RateLimited(left))
-    }
-
-    /// Tells every node what the database holds already. Where that fails, it goes on trying beside the answer: what
-    /// was decided is heard in the end.
-    async fn tell(&self, notice: Notice) -> Result<()> {
-        let Err(error) = self.shared.broker.announced(&notice).await else { return Ok(()) };
-        warn!(code = error.code(), "The other nodes could not be told; trying again");
-        let chat = self.clone();
-        self.shared.tasks.spawn(async move {
-            let until = Instant::now() + chat.shared.rules.access;
-            while Instant::now() < until {
-                sleep(NOTICE_PAUSE).await;
-                if chat.shared.broker.announced(&notice).await.is_ok() {
-                    return;
-                }
-            }
-            error!("The other nodes were not told of a change in time; they learn of it when they read it anew");
-        });
-        Err(error)
     }
 }
 

@@ -4,33 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{interval, sleep};
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::Chat;
 use crate::error::Result;
-use crate::hub::Room;
-use crate::model::{Position, UserId};
+use crate::hub::Doubted;
+use crate::model::Position;
 use crate::protocol::LeftReason;
 
 /// The pause after the database could not be read.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long at most the node believes what it remembers: a node that died between the database and its notice told
-/// nobody.
-const BELIEVE: Duration = Duration::from_secs(60);
-
-/// Checks the rooms in doubt whenever there are any, and forgets now and then; runs until it is dropped.
+/// Checks the rooms in doubt whenever there are any; runs until it is dropped.
 pub async fn recheck(chat: Chat, doubts: Arc<Notify>) {
-    let mut forget = interval(BELIEVE);
     loop {
-        tokio::select! {
-            () = doubts.notified() => {}
-            _ = forget.tick() => {
-                chat.shared.caches.forget_all();
-                continue;
-            }
-        }
+        doubts.notified().await;
         while let Err(error) = chat.recheck_once().await {
             warn!(code = error.code(), "What may have changed cannot be read yet; trying again");
             sleep(PAUSE).await;
@@ -41,24 +30,25 @@ pub async fn recheck(chat: Chat, doubts: Arc<Notify>) {
 impl Chat {
     async fn recheck_once(&self) -> Result<()> {
         self.read_revoked().await?;
-        for (room, generation, users) in self.shared.hub.doubted() {
-            self.check(&room, users).await?;
-            self.shared.hub.trust(&room, generation);
+        for doubted in self.shared.hub.doubted() {
+            self.check(&doubted).await?;
+            self.shared.hub.trust(&doubted.room, doubted.generation);
         }
         Ok(())
     }
 
-    async fn check(&self, room: &Room, users: Vec<UserId>) -> Result<()> {
+    async fn check(&self, doubted: &Doubted) -> Result<()> {
         let shared = &self.shared;
-        let channel = &room.channel;
+        let channel = &doubted.room.channel;
         let found = shared.store.channels().by_name(&channel.name).await?;
         if found.is_none_or(|found| found.id != channel.id) {
             shared.hub.end(channel.id, None, Position::BEGINNING, LeftReason::Deleted);
             return Ok(());
         }
-        for user in users {
-            if shared.store.members().role(channel.id, user).await?.is_none() {
-                shared.hub.end(channel.id, Some(user), Position::BEGINNING, LeftReason::Removed);
+        for &(user, number) in &doubted.memberships {
+            let now = shared.store.members().membership(channel.id, user).await?;
+            if now.is_none_or(|now| now.number > number) {
+                shared.hub.end(channel.id, Some((user, number)), Position::BEGINNING, LeftReason::Removed);
             }
         }
         Ok(())

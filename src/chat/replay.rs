@@ -55,6 +55,7 @@ struct FramePage {
     frames: Vec<Frame>,
     ends: Ends,
     before: Option<Position>,
+    expired: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,7 +141,7 @@ impl Replay {
         }
         let page = self.page(channel, Key::After(channel.id, generation, cursor)).await?;
         let next = page.frames.first().map(|frame| frame.position);
-        let gap = gap(cursor, page.before, next, channel.epoch_floor);
+        let gap = gap(cursor, page.before, next, page.expired, channel.epoch_floor);
         Some(CatchUp { page, from: 0, gap })
     }
 
@@ -192,7 +193,7 @@ impl Replay {
     async fn read(&self, channel: &Channel, key: Key) -> Result<FramePage> {
         self.shared.metrics.page_reads_total.increment(1);
         let broker = &self.shared.broker;
-        let Page { entries, ends, before } = match key {
+        let Page { entries, ends, before, expired } = match key {
             Key::Aligned(id, _, epoch, number) => broker.aligned_page(id, epoch, number).await?,
             Key::After(id, _, position) => broker.page_after(id, position).await?,
         };
@@ -201,15 +202,21 @@ impl Replay {
             at: entry.at,
             text: protocol::message(&channel.name, entry),
         });
-        Ok(FramePage { frames: frames.collect(), ends, before })
+        Ok(FramePage { frames: frames.collect(), ends, before, expired })
     }
 }
 
 /// What a reader whose last position was `cursor` has to be told before it goes on with `next`.
 ///
-/// `before` is the newest entry that is not above the cursor; an empty log counts as one whose head lies before the
-/// first position of its floor.
-fn gap(cursor: Position, before: Option<Position>, next: Option<Position>, floor: u64) -> Option<GapReason> {
+/// `before` is the newest entry that is not above the cursor. An empty log has either expired: what it held up to its
+/// last epoch is older than what is retained. Or it counts as one whose head lies before the first position of its floor.
+fn gap(
+    cursor: Position,
+    before: Option<Position>,
+    next: Option<Position>,
+    expired: Option<u64>,
+    floor: u64,
+) -> Option<GapReason> {
     if cursor == Position::BEGINNING {
         return None;
     }
@@ -220,7 +227,8 @@ fn gap(cursor: Position, before: Option<Position>, next: Option<Position>, floor
         (_, Some(_)) => Some(GapReason::EpochChanged),
         (Some(before), None) if before == cursor => None,
         (Some(_), None) => Some(GapReason::RolledBack),
-        (None, None) if cursor.epoch >= floor => Some(GapReason::RolledBack),
+        (None, None) if expired == Some(cursor.epoch) => Some(GapReason::Trimmed),
+        (None, None) if cursor.epoch >= expired.unwrap_or(floor) => Some(GapReason::RolledBack),
         (None, None) => Some(GapReason::EpochChanged),
     }
 }
@@ -232,7 +240,7 @@ mod tests {
     #[test]
     fn every_position_gets_the_gap_that_the_contract_names() {
         let at = |epoch, seq| Some(Position { epoch, seq });
-        let gap = |cursor: Option<Position>, before, next| gap(cursor.unwrap(), before, next, 10);
+        let gap = |cursor: Option<Position>, before, next| gap(cursor.unwrap(), before, next, None, 10);
         assert_eq!(gap(Some(Position::BEGINNING), None, at(10, 5)), None);
         assert_eq!(gap(at(10, 4), at(10, 4), at(10, 5)), None, "the next one follows");
         assert_eq!(gap(at(10, 4), None, at(10, 5)), None, "the next one follows, though the cursor's own is gone");
@@ -246,5 +254,10 @@ mod tests {
         assert_eq!(gap(at(11, 0), at(10, 4), None), Some(GapReason::RolledBack), "a later epoch");
         assert_eq!(gap(at(10, 0), None, None), Some(GapReason::RolledBack));
         assert_eq!(gap(at(9, 0), None, None), Some(GapReason::EpochChanged), "an earlier channel of the name");
+        let expired = |cursor: Option<Position>| super::gap(cursor.unwrap(), None, None, Some(20), 10);
+        assert_eq!(expired(at(20, 7)), Some(GapReason::Trimmed), "older than what is retained");
+        assert_eq!(expired(at(15, 0)), Some(GapReason::EpochChanged));
+        assert_eq!(expired(at(21, 0)), Some(GapReason::RolledBack), "begun after the one that expired, and lost");
+        assert_eq!(expired(Some(Position::BEGINNING)), None);
     }
 }

@@ -5,13 +5,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::Chat;
-use crate::broker::Notice;
 use crate::clock;
 use crate::error::Result;
-use crate::model::{SignInId, TimeMs, UserId};
+use crate::model::{Change, SignInId, TimeMs};
+use crate::store::Outgoing;
 
-/// The most sign-ins in one entry of a feed.
-const NOTICE_SIGN_INS_MAX: usize = 64;
 /// What clocks of different nodes may differ by.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
@@ -42,13 +40,14 @@ impl Chat {
         self.shared.hub.revoke(sign_ins);
     }
 
-    /// Here at once, and on every node as soon as it hears it.
-    pub(super) async fn revoke(&self, user: UserId, sign_ins: Vec<SignInId>) -> Result<()> {
-        self.apply_revoked(&sign_ins);
-        for sign_ins in sign_ins.chunks(NOTICE_SIGN_INS_MAX) {
-            self.tell(Notice::Revoked { user, sign_ins: sign_ins.to_vec() }).await?;
+    /// Here at once, and on every node as soon as it hears it. It is decided: what the others have not heard yet, they will.
+    pub(super) async fn revoke(&self, revoked: impl IntoIterator<Item = Outgoing>) {
+        for outgoing in revoked {
+            if let Change::Revoked { sign_ins, .. } = &outgoing.change {
+                self.apply_revoked(sign_ins);
+            }
+            let _ = self.tell(outgoing).await;
         }
-        Ok(())
     }
 
     /// Reads from the database what notices may have been missed.

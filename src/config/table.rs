@@ -168,6 +168,8 @@ settings! {
         "PUBSUB_FEEDS" feeds: u16, Number(1, 256), Otherwise("16; on a Cluster 64");
         /// How much a feed keeps for a node that was cut off.
         "PUBSUB_FEED_SECONDS" feed_seconds: u64, Number(1, 3_600), Value("30");
+        /// After how much silence a node counts as dead and what it left in Redis is removed.
+        "PUBSUB_NODE_DEAD_SECONDS" node_dead_seconds: u64, Number(1, 86_400), Value("600");
         /// After which time without an answer from Redis a `send` is told `outcome_unknown`.
         "PUBSUB_APPEND_TIMEOUT_MS" append_timeout_ms: u64, Number(1, 600_000), Value("3000");
         /// How long a repeated `cid` is recognised.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 pub use ring::Frame;
-pub use room::{Ended, Listener, ListenerKey, Read, Room, Seen};
+pub use room::{Doubted, Ended, Listener, ListenerKey, Read, Room, Seen};
 pub use wake::{Wake, Woken};
 
 use crate::error::{Error, Result};
@@ -110,10 +110,11 @@ impl Hub {
         }
     }
 
-    /// Takes a user's sessions out of a channel: they get what was logged up to `last`, and nothing after it.
-    pub fn end(&self, channel: ChannelId, user: Option<UserId>, last: Position, reason: LeftReason) {
+    /// Takes everybody out of a channel, or the sessions of a user that listen by this membership or an earlier one: they get
+    /// what was logged up to `last`, and nothing after it.
+    pub fn end(&self, channel: ChannelId, membership: Option<(UserId, u64)>, last: Position, reason: LeftReason) {
         let Some(room) = self.room(channel) else { return };
-        for (wake, subscription) in room.end(user, Ended { last, reason }) {
+        for (wake, subscription) in room.end(membership, Ended { last, reason }) {
             wake.mark(subscription);
         }
     }
@@ -128,11 +129,10 @@ impl Hub {
         }
     }
 
-    /// The rooms whose listeners have to be checked anew, since which generation, and their users.
-    pub fn doubted(&self) -> Vec<(Arc<Room>, u64, Vec<UserId>)> {
+    /// The rooms whose listeners have to be checked anew.
+    pub fn doubted(&self) -> Vec<Doubted> {
         let rooms: Vec<_> = self.rooms().values().cloned().collect();
-        let doubted = |room: Arc<Room>| room.doubted_users().map(|(generation, users)| (room, generation, users));
-        rooms.into_iter().filter_map(doubted).collect()
+        rooms.iter().filter_map(Room::doubted).collect()
     }
 
     /// Lets the listeners of a room go on that was checked; unless it has been doubted again meanwhile.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::ring::{Found, Frame, Ring};
 use super::wake::Wake;
-use crate::model::{Channel, ChannelKind, Ends, Position, SessionId, UserId};
+use crate::model::{Channel, Ends, Position, SessionId, UserId};
 use crate::protocol::LeftReason;
 
 /// The most frames that a session takes at a time, so that one busy channel does not hold up its others.
@@ -46,14 +46,16 @@ pub struct Listener {
     pub session: SessionId,
     /// Its user.
     pub user: UserId,
+    /// The number of the membership by which it listens; `None` in a public channel, which needs none.
+    pub membership: Option<u64>,
     marked: bool,
     ended: Option<Ended>,
 }
 
 impl Listener {
     /// A listener that has heard nothing yet.
-    pub fn new(wake: Arc<Wake>, subscription: u32, session: SessionId, user: UserId) -> Self {
-        Self { wake, subscription, session, user, marked: false, ended: None }
+    pub fn new(wake: Arc<Wake>, subscription: u32, session: SessionId, user: UserId, membership: Option<u64>) -> Self {
+        Self { wake, subscription, session, user, membership, marked: false, ended: None }
     }
 
     fn mark(&mut self) -> Option<(Arc<Wake>, u32)> {
@@ -73,6 +75,16 @@ pub struct Ended {
     pub last: Position,
     /// Why.
     pub reason: LeftReason,
+}
+
+/// A room whose listeners have to be checked anew.
+pub struct Doubted {
+    /// The room.
+    pub room: Arc<Room>,
+    /// Since which generation.
+    pub generation: u64,
+    /// The memberships by which users listen: who, and its number.
+    pub memberships: Vec<(UserId, u64)>,
 }
 
 /// What a cursor finds.
@@ -224,11 +236,16 @@ impl Room {
         others.map(|(_, listener)| (listener.wake.clone(), listener.subscription)).collect()
     }
 
-    pub(super) fn end(&self, user: Option<UserId>, ended: Ended) -> Vec<(Arc<Wake>, u32)> {
+    pub(super) fn end(&self, membership: Option<(UserId, u64)>, ended: Ended) -> Vec<(Arc<Wake>, u32)> {
         let mut inner = self.inner();
+        let is_concerned = |listener: &Listener| {
+            membership.is_none_or(|(user, number)| {
+                listener.user == user && listener.membership.is_some_and(|own| own <= number)
+            })
+        };
         let concerned = inner.listeners.iter_mut().map(|(_, listener)| listener);
-        let concerned = concerned.filter(|listener| user.is_none_or(|user| user == listener.user));
         concerned
+            .filter(|listener| is_concerned(listener))
             .filter_map(|listener| {
                 listener.ended.get_or_insert(ended);
                 listener.mark()
@@ -246,16 +263,15 @@ impl Room {
         bytes
     }
 
-    pub(super) fn doubted_users(&self) -> Option<(u64, Vec<UserId>)> {
+    pub(super) fn doubted(self: &Arc<Self>) -> Option<Doubted> {
         let inner = self.inner();
         inner.doubted.then(|| {
-            let mut users: Vec<_> = match self.channel.kind {
-                ChannelKind::Public => Vec::new(),
-                ChannelKind::Private => inner.listeners.iter().map(|(_, listener)| listener.user).collect(),
-            };
-            users.sort_unstable();
-            users.dedup();
-            (inner.generation, users)
+            let listeners = inner.listeners.iter().map(|(_, listener)| listener);
+            let memberships = listeners.filter_map(|listener| Some((listener.user, listener.membership?)));
+            let mut memberships: Vec<_> = memberships.collect();
+            memberships.sort_unstable();
+            memberships.dedup();
+            Doubted { room: self.clone(), generation: inner.generation, memberships }
         })
     }
 

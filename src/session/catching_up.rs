@@ -70,19 +70,17 @@ impl Session {
             let generation = subscription.room.seen(subscription.key).generation;
             return Ok((id, chat.ends(&subscription.room, generation).await?));
         }
+        // Who may not see a channel is not told of a limit either.
+        let membership = chat.admit(&self.caller, &channel).await?;
         if joined.is_none() && self.all.options.joins.reached(self.subscriptions.len()) {
             self.all.metrics.refused_total.with(["joins"]).increment(1);
-            // Who may not see a channel is not told of a limit either.
-            return if chat.may_read(&self.caller, &channel).await? {
-                Err(Error::TooManyJoins)
-            } else {
-                Err(Error::ChannelNotFound)
-            };
+            return Err(Error::TooManyJoins);
         }
         let id = self.next_subscription;
-        // Register before asking whether they may, and before reading the head: what happens from now on is heard.
+        // Register before asking once more whether they may, and before reading the head: what happens from now on is heard.
         let hub = chat.hub().clone();
-        let (room, key) = hub.listen(&channel, Listener::new(self.wake.clone(), id, self.id, self.caller.user));
+        let listener = Listener::new(self.wake.clone(), id, self.id, self.caller.user, membership);
+        let (room, key) = hub.listen(&channel, listener);
         let generation = room.seen(key).generation;
         let mut subscription = Subscription {
             hub,
@@ -94,8 +92,8 @@ impl Session {
             from_beginning: since == Some(Position::BEGINNING),
             owed: None,
         };
-        if !chat.may_read(&self.caller, &channel).await? {
-            return Err(Error::ChannelNotFound);
+        if chat.admit(&self.caller, &channel).await? != membership {
+            return Err(Error::Unavailable(anyhow::anyhow!("the membership changed during the join")));
         }
         let ends = chat.ends(&subscription.room, generation).await?;
         let head = ends.last.unwrap_or(Position::BEGINNING);

@@ -10,13 +10,13 @@ use sea_orm::{
 };
 
 use crate::error::{Error, Result};
-use crate::model::{Channel, ChannelId, ChannelKind, ChannelName, Role, TimeMs, Topic, UserId};
+use crate::model::{Change, Channel, ChannelId, ChannelKind, ChannelName, Role, TimeMs, Topic, UserId};
 
 use super::entity::channels::{ActiveModel, Column, Entity, Kind, Model, Relation};
 use super::entity::{members, retired_channel_names as retired};
 use super::failure::is_taken;
 use super::members::{insert_owner, role};
-use super::{Store, bounded};
+use super::{Outgoing, Store, bounded, outbox, stored};
 
 /// A channel to be.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,9 @@ pub struct Channels<'a>(pub(super) &'a Store);
 impl Channels<'_> {
     /// Makes a channel with its first owner. Its epochs begin above all that an earlier channel of that name had. `None`: the name
     /// is taken.
+    ///
+    /// # Errors
+    /// `unavailable` while the log of that earlier channel is not gone: only then is its last epoch known for certain.
     pub async fn create(self, channel: NewChannel<'_>, owner: UserId, now: TimeMs) -> Result<Option<Channel>> {
         bounded(async {
             let tx = self.0.begin().await?;
@@ -44,10 +47,17 @@ impl Channels<'_> {
                 Err(error) if is_taken(&error) => return Ok(None),
                 done => done?,
             };
-            // Now that the name is ours, whoever deleted it last is done, and has told its last epoch.
-            if let Some(before) = retired_epoch(&tx, &row.name).await?.filter(|&epoch| epoch >= row.epoch_floor) {
-                row.epoch_floor = before.saturating_add(1);
-                set(&tx, row.id, Column::EpochFloor, row.epoch_floor).await?;
+            // Now that the name is ours, whoever deleted it last is done.
+            if let Some(before) = retired::Entity::find_by_id(&row.name).one(&tx).await? {
+                if before.deleting.is_some() {
+                    return Err(Error::Unavailable(anyhow::anyhow!(
+                        "the log of the last channel of that name remains"
+                    )));
+                }
+                if before.epoch >= row.epoch_floor {
+                    row.epoch_floor = before.epoch.saturating_add(1);
+                    set(&tx, row.id, Column::EpochFloor, row.epoch_floor).await?;
+                }
             }
             insert_owner(&tx, ChannelId(row.id), owner, now).await?;
             tx.commit().await?;
@@ -102,21 +112,23 @@ impl Channels<'_> {
         actor: UserId,
         topic: &Topic,
         allowed: impl FnOnce(Option<Role>) -> Result<()>,
-    ) -> Result<Channel> {
+    ) -> Result<(Channel, Outgoing)> {
         bounded(async {
             let tx = self.0.begin().await?;
             let mut row = lock(&tx, channel).await?;
             allowed(role(&tx, channel, actor).await?)?;
             row.topic = topic.as_str().into();
             set(&tx, row.id, Column::Topic, topic.as_str()).await?;
+            let changed = Channel::try_from(row)?;
+            let outgoing = outbox::put(&tx, Change::Changed { channel, name: changed.name.clone() }).await?;
             tx.commit().await?;
-            row.try_into()
+            Ok((changed, outgoing))
         })
         .await
     }
 
-    /// Deletes the channel with its members, where `allowed` agrees to the role that the actor has at that very moment, and
-    /// remembers the highest epoch that its log had: a later channel of that name counts from above it.
+    /// Deletes the channel with its members, where `allowed` agrees to the role that the actor has at that very moment. The name
+    /// stays taken until the deletion was announced, since only then it is known which epochs the log had.
     ///
     /// # Errors
     /// What `allowed` says; `channel_not_found` where it is gone.
@@ -124,38 +136,43 @@ impl Channels<'_> {
         self,
         channel: ChannelId,
         actor: UserId,
-        last_epoch: u64,
         allowed: impl FnOnce(Option<Role>) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Outgoing> {
         bounded(async {
             let tx = self.0.begin().await?;
             let row = lock(&tx, channel).await?;
             allowed(role(&tx, channel, actor).await?)?;
-            let last = i64::try_from(last_epoch).unwrap_or(i64::MAX);
-            let before = retired_epoch(&tx, &row.name).await?.unwrap_or(0);
+            let name = stored(row.name.parse())?;
+            // The floor is above whatever earlier channels of the name had.
             let retire = retired::ActiveModel {
                 name: Set(row.name.clone()),
-                epoch: Set(max(last, max(row.epoch_floor, before))),
+                epoch: Set(row.epoch_floor),
+                deleting: Set(Some(row.id)),
             };
+            let again = [retired::Column::Epoch, retired::Column::Deleting];
             retired::Entity::insert(retire)
-                .on_conflict(OnConflict::column(retired::Column::Name).update_column(retired::Column::Epoch).to_owned())
+                .on_conflict(OnConflict::column(retired::Column::Name).update_columns(again).to_owned())
                 .exec_without_returning(&tx)
                 .await?;
             row.delete(&tx).await?;
+            let outgoing = outbox::put(&tx, Change::Deleted { channel, name }).await?;
             tx.commit().await?;
-            Ok(())
+            Ok(outgoing)
         })
         .await
     }
 }
 
+/// The number of the membership that begins, in a channel that is [locked](lock).
+pub(super) async fn next_membership(tx: &impl ConnectionTrait, channel: ChannelId) -> Result<i64> {
+    let number = lock(tx, channel).await?.memberships + 1;
+    set(tx, channel.0, Column::Memberships, number).await?;
+    Ok(number)
+}
+
 /// The channel, which nobody else changes, nor its members, until the transaction ends.
 pub(super) async fn lock(tx: &impl ConnectionTrait, channel: ChannelId) -> Result<Model> {
     Entity::find_by_id(channel.0).lock_exclusive().one(tx).await?.ok_or(Error::ChannelNotFound)
-}
-
-async fn retired_epoch(tx: &impl ConnectionTrait, name: &str) -> Result<Option<i64>> {
-    Ok(retired::Entity::find_by_id(name).one(tx).await?.map(|row| row.epoch))
 }
 
 async fn set(
@@ -177,6 +194,7 @@ fn row(channel: NewChannel<'_>, now: TimeMs) -> Model {
         topic: channel.topic.as_str().into(),
         created_at: now,
         epoch_floor: max(0, now.div_euclid(1_000)),
+        memberships: 0,
     }
 }
 
@@ -205,7 +223,7 @@ mod tests {
             let made = store.channels().create(new, ann.id, NOW).await.unwrap().unwrap();
             assert_eq!((made.epoch_floor, made.created_at, &made.topic), (NOW as u64 / 1_000, NOW, &topic));
             assert_eq!(store.channels().by_name(&name).await.unwrap(), Some(made.clone()));
-            assert_eq!(store.members().role(made.id, ann.id).await.unwrap(), Some(Role::Owner));
+            assert_eq!(role(store.read(), made.id, ann.id).await.unwrap(), Some(Role::Owner));
             assert_eq!(store.channels().create(new, ann.id, NOW).await.unwrap(), None);
             assert_eq!(store.channels().by_name(&"coffee".parse().unwrap()).await.unwrap(), None);
         }
@@ -239,7 +257,8 @@ mod tests {
         async fn the_topic_changes_for_who_is_allowed(store) {
             let (ann, bob) = (SignedUp::new(store, "ann").await.user, SignedUp::new(store, "bob").await.user);
             let tea = channel(store, "tea", ChannelKind::Public, &ann).await;
-            let changed = store.channels().set_topic(tea.id, ann.id, &topic("green"), owner_only).await.unwrap();
+            let (changed, told) = store.channels().set_topic(tea.id, ann.id, &topic("green"), owner_only).await.unwrap();
+            assert_eq!(told.change, Change::Changed { channel: tea.id, name: tea.name.clone() });
             assert_eq!(changed, Channel { topic: topic("green"), ..tea.clone() });
             assert_eq!(store.channels().by_name(&tea.name).await.unwrap(), Some(changed));
             let denied = store.channels().set_topic(tea.id, bob.id, &topic("black"), owner_only).await;
@@ -248,27 +267,35 @@ mod tests {
             assert!(matches!(gone, Err(Error::ChannelNotFound)));
         }
 
-        async fn a_channel_made_anew_counts_from_above_the_old_one(store) {
+        async fn a_channel_made_anew_counts_from_above_all_that_the_old_one_had(store) {
             let ann = SignedUp::new(store, "ann").await.user;
             let old = channel(store, "tea", ChannelKind::Public, &ann).await;
-            let last = old.epoch_floor + 500;
-            store.channels().delete(old.id, ann.id, last, owner_only).await.unwrap();
+            let deleted = store.channels().delete(old.id, ann.id, owner_only).await.unwrap();
             assert_eq!(store.channels().by_name(&old.name).await.unwrap(), None);
-            assert_eq!(store.members().role(old.id, ann.id).await.unwrap(), None);
+            assert_eq!(store.members().membership(old.id, ann.id).await.unwrap(), None);
+            let topic = Topic::default();
+            let again = NewChannel { name: &old.name, kind: ChannelKind::Public, topic: &topic };
+            let early = store.channels().create(again, ann.id, NOW).await;
+            assert!(matches!(early, Err(Error::Unavailable(_))), "the log may still grow: {early:?}");
+            let last = old.epoch_floor + 500;
+            store.outbox().strike(&deleted, Some(last)).await.unwrap();
             let new = channel(store, "tea", ChannelKind::Public, &ann).await;
             assert_eq!(new.epoch_floor, last + 1);
+            // A deletion that is announced once more says nothing of what came after it.
+            store.outbox().strike(&deleted, Some(last + 100)).await.unwrap();
             // A log that was never written to tells no epoch; what was promised for it counts.
-            store.channels().delete(new.id, ann.id, 0, owner_only).await.unwrap();
+            let deleted = store.channels().delete(new.id, ann.id, owner_only).await.unwrap();
+            store.outbox().strike(&deleted, None).await.unwrap();
             let newest = channel(store, "tea", ChannelKind::Public, &ann).await;
             assert_eq!(newest.epoch_floor, last + 2);
-            let gone = store.channels().delete(new.id, ann.id, 0, owner_only).await;
+            let gone = store.channels().delete(new.id, ann.id, owner_only).await;
             assert!(matches!(gone, Err(Error::ChannelNotFound)));
         }
 
         async fn only_who_is_allowed_deletes(store) {
             let (ann, bob) = (SignedUp::new(store, "ann").await.user, SignedUp::new(store, "bob").await.user);
             let tea = channel(store, "tea", ChannelKind::Public, &ann).await;
-            let denied = store.channels().delete(tea.id, bob.id, 0, owner_only).await;
+            let denied = store.channels().delete(tea.id, bob.id, owner_only).await;
             assert!(matches!(denied, Err(Error::Forbidden(_))));
             assert!(store.channels().by_name(&tea.name).await.unwrap().is_some());
         }

@@ -6,29 +6,24 @@ use sea_orm::{
 };
 
 use crate::error::{Error, Result};
-use crate::model::{ChannelId, Member, Role, TimeMs, User, UserId, UserName};
+use crate::model::{Change, ChannelId, Member, Membership, Role, TimeMs, User, UserId, UserName};
 
 use super::entity::members::{self, ActiveModel, Column, Entity, Model};
 use super::entity::users as user_rows;
-use super::{Store, bounded, channels, users};
-
-/// A membership as it is now, and what it was.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PutMember {
-    /// As it is now.
-    pub member: Member,
-    /// The role until now; `None` for a new member.
-    pub before: Option<Role>,
-}
+use super::{Outgoing, Store, bounded, channels, outbox, users};
 
 /// What can be asked about members.
 #[derive(Clone, Copy, Debug)]
 pub struct Members<'a>(pub(super) &'a Store);
 
 impl Members<'_> {
-    /// The user's role; `None` for one who is no member.
-    pub async fn role(self, channel: ChannelId, user: UserId) -> Result<Option<Role>> {
-        bounded(role(self.0.read(), channel, user)).await
+    /// The user's membership; `None` for one who is no member.
+    pub async fn membership(self, channel: ChannelId, user: UserId) -> Result<Option<Membership>> {
+        bounded(async {
+            let row = Entity::find_by_id((channel.0, user.0)).one(self.0.read()).await?;
+            Ok(row.map(Membership::from))
+        })
+        .await
     }
 
     /// The members behind that name, at most `limit`, by name.
@@ -55,7 +50,7 @@ impl Members<'_> {
     }
 
     /// Adds a member or changes their role, where `allowed` agrees to the roles that the actor and the user have at that very
-    /// moment. Since when they are a member stays what it was.
+    /// moment. Since when they are a member stays what it was, and so does the number of the membership.
     ///
     /// # Errors
     /// What `allowed` says; `last_owner`; `channel_not_found` and `user_not_found` where they are gone.
@@ -67,25 +62,31 @@ impl Members<'_> {
         role: Role,
         now: TimeMs,
         allowed: impl FnOnce(Option<Role>, Option<Role>) -> Result<()>,
-    ) -> Result<PutMember> {
+    ) -> Result<(Member, Outgoing)> {
         bounded(async {
             let tx = self.0.begin().await?;
             let row = lock(&tx, channel, actor, user, allowed).await?;
-            let before = row.as_ref().map(|row| row.role.into());
             let name = users::by_id(&tx, user).await?.ok_or(Error::UserNotFound)?.name;
             if role != Role::Owner {
-                keep_an_owner(&tx, channel, before).await?;
+                keep_an_owner(&tx, channel, row.as_ref().map(|row| row.role.into())).await?;
             }
-            let added_at = row.map_or(now, |row| row.added_at);
-            insert(&tx, Model { channel_id: channel.0, user_id: user.0, role: role.into(), added_at }).await?;
+            let row = match row {
+                Some(row) => Model { role: role.into(), ..row },
+                None => {
+                    let membership = channels::next_membership(&tx, channel).await?;
+                    Model { channel_id: channel.0, user_id: user.0, role: role.into(), added_at: now, membership }
+                }
+            };
+            let added_at = row.added_at;
+            insert(&tx, row).await?;
+            let outgoing = outbox::put(&tx, Change::Role { channel, user }).await?;
             tx.commit().await?;
-            Ok(PutMember { member: Member { name, role, added_at }, before })
+            Ok((Member { name, role, added_at }, outgoing))
         })
         .await
     }
 
-    /// Removes a member, where `allowed` agrees to the roles that the actor and the user have at that very moment, and returns the
-    /// role that they had.
+    /// Removes a member, where `allowed` agrees to the roles that the actor and the user have at that very moment.
     ///
     /// # Errors
     /// What `allowed` says; `user_not_found` for one who is no member; `last_owner`; `channel_not_found` where it is gone.
@@ -95,15 +96,16 @@ impl Members<'_> {
         actor: UserId,
         user: UserId,
         allowed: impl FnOnce(Option<Role>, Option<Role>) -> Result<()>,
-    ) -> Result<Role> {
+    ) -> Result<Outgoing> {
         bounded(async {
             let tx = self.0.begin().await?;
             let row = lock(&tx, channel, actor, user, allowed).await?.ok_or(Error::UserNotFound)?;
-            let role = row.role.into();
+            let Membership { role, number: membership } = row.into();
             keep_an_owner(&tx, channel, Some(role)).await?;
             Entity::delete_by_id((channel.0, user.0)).exec(&tx).await?;
+            let outgoing = outbox::put(&tx, Change::Removed { channel, user, membership }).await?;
             tx.commit().await?;
-            Ok(role)
+            Ok(outgoing)
         })
         .await
     }
@@ -121,7 +123,8 @@ pub(super) async fn insert_owner(
     owner: UserId,
     now: TimeMs,
 ) -> Result<()> {
-    insert(tx, Model { channel_id: channel.0, user_id: owner.0, role: members::Role::Owner, added_at: now }).await
+    let role = members::Role::Owner;
+    insert(tx, Model { channel_id: channel.0, user_id: owner.0, role, added_at: now, membership: 0 }).await
 }
 
 /// The user's row, where the actor is allowed to change it. No member of the channel changes until the transaction ends.
@@ -153,6 +156,7 @@ async fn insert(tx: &impl ConnectionTrait, row: Model) -> Result<()> {
         user_id: Set(row.user_id),
         role: Set(row.role),
         added_at: Set(row.added_at),
+        membership: Set(row.membership),
     };
     Entity::insert(row)
         .on_conflict(OnConflict::columns([Column::ChannelId, Column::UserId]).update_column(Column::Role).to_owned())
@@ -180,16 +184,32 @@ mod tests {
             let (ann, bob) = (SignedUp::new(store, "ann").await.user, SignedUp::new(store, "bob").await.user);
             let tea = channel(store, "tea", ChannelKind::Private, &ann).await.id;
             let members = store.members();
-            let added = members.put(tea, ann.id, bob.id, Role::Member, NOW + 1, by_an_owner).await.unwrap();
+            let (added, _) = members.put(tea, ann.id, bob.id, Role::Member, NOW + 1, by_an_owner).await.unwrap();
             let member = Member { name: bob.name.clone(), role: Role::Member, added_at: NOW + 1 };
-            assert_eq!(added, PutMember { member: member.clone(), before: None });
-            let changed = members.put(tea, ann.id, bob.id, Role::Moderator, NOW + 2, by_an_owner).await.unwrap();
+            assert_eq!(added, member);
+            let (changed, _) = members.put(tea, ann.id, bob.id, Role::Moderator, NOW + 2, by_an_owner).await.unwrap();
             let member = Member { role: Role::Moderator, ..member };
-            assert_eq!(changed, PutMember { member: member.clone(), before: Some(Role::Member) });
+            assert_eq!(changed, member);
             assert_eq!(members.list(tea, Some(&ann.name), 10).await.unwrap(), [member]);
-            assert_eq!(members.role(tea, bob.id).await.unwrap(), Some(Role::Moderator));
-            assert_eq!(members.remove(tea, ann.id, bob.id, by_an_owner).await.unwrap(), Role::Moderator);
-            assert_eq!(members.role(tea, bob.id).await.unwrap(), None);
+            assert_eq!(role(store.read(), tea, bob.id).await.unwrap(), Some(Role::Moderator));
+            let _ = members.remove(tea, ann.id, bob.id, by_an_owner).await.unwrap();
+            assert_eq!(members.membership(tea, bob.id).await.unwrap(), None);
+        }
+
+        async fn who_is_added_again_has_a_later_membership_than_the_one_that_ended(store) {
+            let (ann, bob) = (SignedUp::new(store, "ann").await.user, SignedUp::new(store, "bob").await.user);
+            let tea = channel(store, "tea", ChannelKind::Private, &ann).await.id;
+            let members = store.members();
+            let mut ended = Vec::new();
+            for _ in 0..3 {
+                let _ = members.put(tea, ann.id, bob.id, Role::Member, NOW, by_an_owner).await.unwrap();
+                let began = members.membership(tea, bob.id).await.unwrap().unwrap().number;
+                let _ = members.put(tea, ann.id, bob.id, Role::Moderator, NOW, by_an_owner).await.unwrap();
+                let change = members.remove(tea, ann.id, bob.id, by_an_owner).await.unwrap().change;
+                assert_eq!(change, Change::Removed { channel: tea, user: bob.id, membership: began });
+                ended.push(began);
+            }
+            assert_eq!(ended, [1, 2, 3], "above the owner's, whatever their role was meanwhile");
         }
 
         async fn members_come_by_the_bytes_of_their_names(store) {
@@ -197,7 +217,7 @@ mod tests {
             let tea = channel(store, "tea", ChannelKind::Public, &ann).await.id;
             for name in ["zoe", "a_b", "ab", "a-b", "a1"] {
                 let user = SignedUp::new(store, name).await.user;
-                store.members().put(tea, ann.id, user.id, Role::Member, NOW, by_an_owner).await.unwrap();
+                let _ = store.members().put(tea, ann.id, user.id, Role::Member, NOW, by_an_owner).await.unwrap();
             }
             let names = async |after: Option<&str>, limit| {
                 let after = after.map(|name| name.parse().unwrap());
@@ -215,9 +235,9 @@ mod tests {
             assert!(matches!(members.remove(tea, ann.id, ann.id, anybody).await, Err(Error::LastOwner)));
             let stepping_down = members.put(tea, ann.id, ann.id, Role::Member, NOW, anybody).await;
             assert!(matches!(stepping_down, Err(Error::LastOwner)));
-            members.put(tea, ann.id, ann.id, Role::Owner, NOW, anybody).await.unwrap();
-            members.put(tea, ann.id, bob.id, Role::Owner, NOW, anybody).await.unwrap();
-            members.put(tea, ann.id, ann.id, Role::Member, NOW, anybody).await.unwrap();
+            let _ = members.put(tea, ann.id, ann.id, Role::Owner, NOW, anybody).await.unwrap();
+            let _ = members.put(tea, ann.id, bob.id, Role::Owner, NOW, anybody).await.unwrap();
+            let _ = members.put(tea, ann.id, ann.id, Role::Member, NOW, anybody).await.unwrap();
             assert!(matches!(members.remove(tea, bob.id, bob.id, anybody).await, Err(Error::LastOwner)));
         }
 
@@ -227,7 +247,7 @@ mod tests {
             let mut owners = vec![ann.clone()];
             for name in ["bob", "cat", "dan", "eve"] {
                 let user = SignedUp::new(store, name).await.user;
-                store.members().put(tea, ann.id, user.id, Role::Owner, NOW, anybody).await.unwrap();
+                let _ = store.members().put(tea, ann.id, user.id, Role::Owner, NOW, anybody).await.unwrap();
                 owners.push(user);
             }
             let leaving = owners.iter().map(|owner| store.members().remove(tea, owner.id, owner.id, anybody));
@@ -241,7 +261,7 @@ mod tests {
             let (ann, bob) = (SignedUp::new(store, "ann").await.user, SignedUp::new(store, "bob").await.user);
             let tea = channel(store, "tea", ChannelKind::Public, &ann).await.id;
             let members = store.members();
-            members.put(tea, ann.id, bob.id, Role::Owner, NOW, anybody).await.unwrap();
+            let _ = members.put(tea, ann.id, bob.id, Role::Owner, NOW, anybody).await.unwrap();
             let (one, two) = tokio::join!(
                 members.remove(tea, ann.id, bob.id, by_an_owner),
                 members.put(tea, bob.id, ann.id, Role::Member, NOW, by_an_owner),
@@ -260,7 +280,7 @@ mod tests {
             };
             let put = store.members().put(tea, ann.id, bob.id, Role::Member, NOW, denied).await;
             assert!(matches!(put, Err(Error::Forbidden(_))));
-            assert_eq!(store.members().role(tea, bob.id).await.unwrap(), None);
+            assert_eq!(store.members().membership(tea, bob.id).await.unwrap(), None);
             let absent = store.members().remove(tea, ann.id, bob.id, anybody).await;
             assert!(matches!(absent, Err(Error::UserNotFound)));
             let nobody = store.members().put(tea, ann.id, UserId::new(), Role::Member, NOW, anybody).await;

@@ -7,6 +7,7 @@ pub mod doctor;
 mod entity;
 mod failure;
 mod members;
+mod outbox;
 mod signins;
 #[cfg(test)]
 mod testing;
@@ -27,7 +28,8 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 
 pub use channels::{Channels, NewChannel};
-pub use members::{Members, PutMember};
+pub use members::Members;
+pub use outbox::{Outbox, Outgoing};
 pub use signins::{NewSignIn, Rotation, SignIns};
 pub use users::{NewUser, Users};
 
@@ -143,6 +145,11 @@ impl Store {
         Members(self)
     }
 
+    /// Changes that some node may not have heard of yet.
+    pub fn outbox(&self) -> Outbox<'_> {
+        Outbox(self)
+    }
+
     fn read(&self) -> &DatabaseConnection {
         &self.shared.read
     }
@@ -190,7 +197,7 @@ mod tests {
             assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
             assert_eq!(store.channels().by_name(&tea.name).await.unwrap(), Some(tea.clone()), "readers go on");
             drop(held);
-            assert_eq!(change().await.unwrap(), tea);
+            assert_eq!(change().await.unwrap().0, tea);
         }
 
         async fn a_store_says_that_it_is_there_until_it_is_closed(store) {
@@ -265,7 +272,7 @@ mod tests {
         let refused = store.sign_ins().revoke(SignInId::new(), 0).await;
         assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
         other.execute_unprepared("ROLLBACK").await.unwrap();
-        assert!(!store.sign_ins().revoke(SignInId::new(), 0).await.unwrap());
+        assert_eq!(store.sign_ins().revoke(SignInId::new(), 0).await.unwrap(), None);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,15 +8,18 @@ use sea_orm::{
 
 use crate::auth::{RefreshToken, TokenHash};
 use crate::error::{Error, Result};
-use crate::model::{SignInId, TimeMs, User, UserId};
+use crate::model::{Change, SignInId, TimeMs, User, UserId};
 
 use super::entity::sign_ins::{ActiveModel, Column, Entity, Model};
-use super::{Store, bounded, users};
+use super::{Outgoing, Store, bounded, outbox, users};
 
 /// Rows removed by one statement. More of them would hold up other writers.
 const PURGE_ROWS_MAX: u64 = 500;
 /// Statements of one purge; the next one goes on from there.
 const PURGE_STEPS_MAX: u32 = 100;
+
+/// The most sign-ins that are announced at a time: bounds an entry of a feed.
+const ANNOUNCED_MAX: usize = 64;
 
 /// A sign-in to be, with the first of its refresh tokens: generation 0.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +45,7 @@ pub enum Rotation {
         generation: u32,
     },
     /// It had been replaced by a pair that was used: somebody has a copy. The sign-in is revoked by now.
-    Reused,
+    Reused(Outgoing),
     /// It is none of ours, or the sign-in has expired or was revoked, or a later answer superseded it before it was used.
     Unknown,
 }
@@ -82,10 +85,10 @@ impl SignIns<'_> {
             let Some(row) = row.filter(|row| is_alive(row, now)) else { return Ok(Rotation::Unknown) };
             let rotation = match judge(&row, presented) {
                 Judgement::Unknown => return Ok(Rotation::Unknown),
-                Judgement::Reused => {
-                    revoke(&tx, presented.sign_in, now).await?;
-                    Rotation::Reused
-                }
+                Judgement::Reused => match revoke(&tx, presented.sign_in, now).await? {
+                    Some(outgoing) => Rotation::Reused(outgoing),
+                    None => return Ok(Rotation::Unknown),
+                },
                 judgement => replace(&tx, row, judgement == Judgement::Latest, new_hash, expires_at).await?,
             };
             tx.commit().await?;
@@ -119,14 +122,26 @@ impl SignIns<'_> {
         .await
     }
 
-    /// Ends a sign-in. `false`: it was revoked before, or there is none.
-    pub async fn revoke(self, sign_in: SignInId, now: TimeMs) -> Result<bool> {
-        bounded(revoke(self.0.write(), sign_in, now)).await
+    /// Ends a sign-in. `None`: it was revoked before, or there is none.
+    pub async fn revoke(self, sign_in: SignInId, now: TimeMs) -> Result<Option<Outgoing>> {
+        bounded(async {
+            let tx = self.0.begin().await?;
+            let outgoing = revoke(&tx, sign_in, now).await?;
+            tx.commit().await?;
+            Ok(outgoing)
+        })
+        .await
     }
 
-    /// Ends all sign-ins of a user, but one if so asked, and returns those that it ended.
-    pub async fn revoke_all(self, user: UserId, except: Option<SignInId>, now: TimeMs) -> Result<Vec<SignInId>> {
-        bounded(revoke_all(self.0.write(), user, except, now)).await
+    /// Ends all sign-ins of a user.
+    pub async fn revoke_all(self, user: UserId, now: TimeMs) -> Result<Vec<Outgoing>> {
+        bounded(async {
+            let tx = self.0.begin().await?;
+            let outgoing = revoke_all(&tx, user, None, now).await?;
+            tx.commit().await?;
+            Ok(outgoing)
+        })
+        .await
     }
 
     /// Those revoked at that time or later, by the clock of whichever node did it: let the times of two calls overlap by more than
@@ -174,30 +189,34 @@ pub(super) async fn insert(db: &impl ConnectionTrait, user: UserId, sign_in: &Ne
     Ok(())
 }
 
-/// Ends those of the user that have not ended, but one, and returns them.
+/// Ends those of the user that have not ended, but one if so asked.
 pub(super) async fn revoke_all(
-    db: &impl ConnectionTrait,
+    tx: &impl ConnectionTrait,
     user: UserId,
     except: Option<SignInId>,
     now: TimeMs,
-) -> Result<Vec<SignInId>> {
+) -> Result<Vec<Outgoing>> {
     let mut revoke = Entity::update_many()
         .col_expr(Column::RevokedAt, Expr::value(now))
         .filter(Column::UserId.eq(user.0).and(Column::RevokedAt.is_null()));
     if let Some(kept) = except {
         revoke = revoke.filter(Column::Id.ne(kept.0));
     }
-    let revoked = revoke.exec_with_returning(db).await?;
-    Ok(revoked.into_iter().map(|row| SignInId(row.id)).collect())
+    let revoked: Vec<_> = revoke.exec_with_returning(tx).await?.into_iter().map(|row| SignInId(row.id)).collect();
+    let mut outgoing = Vec::new();
+    for sign_ins in revoked.chunks(ANNOUNCED_MAX) {
+        outgoing.push(outbox::put(tx, Change::Revoked { user, sign_ins: sign_ins.to_vec() }).await?);
+    }
+    Ok(outgoing)
 }
 
-async fn revoke(db: &impl ConnectionTrait, sign_in: SignInId, now: TimeMs) -> Result<bool> {
-    let done = Entity::update_many()
+async fn revoke(tx: &impl ConnectionTrait, sign_in: SignInId, now: TimeMs) -> Result<Option<Outgoing>> {
+    let revoke = Entity::update_many()
         .col_expr(Column::RevokedAt, Expr::value(now))
-        .filter(Column::Id.eq(sign_in.0).and(Column::RevokedAt.is_null()))
-        .exec(db)
-        .await?;
-    Ok(done.rows_affected == 1)
+        .filter(Column::Id.eq(sign_in.0).and(Column::RevokedAt.is_null()));
+    let Some(row) = revoke.exec_with_returning(tx).await?.pop() else { return Ok(None) };
+    let change = Change::Revoked { user: UserId(row.user_id), sign_ins: vec![sign_in] };
+    outbox::put(tx, change).await.map(Some)
 }
 
 /// Makes the new token the latest one. The one before it is the latest until now, where that was presented, and else stays.
@@ -246,7 +265,7 @@ fn judge(row: &Model, presented: &RefreshToken) -> Judgement {
     match generation == previous && presented.hash == hash[..] {
         true if row.confirmed => Judgement::Reused,
         true => Judgement::Retried,
-        false if generation < previous => Judgement::Reused,
+        false if generation < previous && presented.issued => Judgement::Reused,
         false => Judgement::Unknown,
     }
 }
@@ -272,7 +291,7 @@ mod tests {
     async fn refresh(store: &Store, token: &RefreshToken) -> Result<RefreshToken, Rotation> {
         let hash = RefreshSecret::new().unwrap().hash();
         match store.sign_ins().rotate(token, hash, LATER, END).await.unwrap() {
-            Rotation::Rotated { generation, .. } => Ok(RefreshToken { sign_in: token.sign_in, generation, hash }),
+            Rotation::Rotated { generation, .. } => Ok(RefreshToken { generation, hash, ..*token }),
             refused => Err(refused),
         }
     }
@@ -305,7 +324,7 @@ mod tests {
             let three = refresh(store, &one).await.unwrap();
             store.sign_ins().confirm(three.sign_in, three.generation).await.unwrap();
             assert_eq!(two.generation + 1, three.generation);
-            assert_eq!(refresh(store, &one).await, Err(Rotation::Reused));
+            assert!(matches!(refresh(store, &one).await, Err(Rotation::Reused(_))));
             assert!(!is_active(store, &one).await);
             assert_eq!(refresh(store, &three).await, Err(Rotation::Unknown), "the sign-in is revoked");
         }
@@ -314,7 +333,7 @@ mod tests {
             let one = SignedUp::new(store, "ann").await.token;
             let two = refresh(store, &one).await.unwrap();
             let three = refresh(store, &two).await.unwrap();
-            assert_eq!(refresh(store, &one).await, Err(Rotation::Reused));
+            assert!(matches!(refresh(store, &one).await, Err(Rotation::Reused(_))));
             assert_eq!(refresh(store, &three).await, Err(Rotation::Unknown));
             assert_eq!(store.sign_ins().revoked_since(LATER).await.unwrap(), [one.sign_in]);
         }
@@ -322,16 +341,19 @@ mod tests {
         async fn a_made_up_token_is_unknown_and_harms_nobody(store) {
             let one = SignedUp::new(store, "ann").await.token;
             let two = refresh(store, &one).await.unwrap();
+            let three = refresh(store, &two).await.unwrap();
             let hash = RefreshSecret::new().unwrap().hash();
             for made_up in [
-                RefreshToken { sign_in: SignInId::new(), ..two },
+                RefreshToken { sign_in: SignInId::new(), ..three },
+                RefreshToken { hash, ..three },
                 RefreshToken { hash, ..two },
-                RefreshToken { hash, ..one },
-                RefreshToken { generation: 9, ..two },
+                RefreshToken { hash, issued: false, ..one },
+                RefreshToken { generation: 9, ..three },
             ] {
                 assert_eq!(refresh(store, &made_up).await, Err(Rotation::Unknown));
             }
-            assert!(refresh(store, &two).await.is_ok());
+            let unmarked = RefreshToken { issued: false, ..three };
+            assert!(refresh(store, &unmarked).await.is_ok(), "the key that marked it may be gone");
         }
 
         async fn of_many_that_refresh_at_once_the_last_has_the_good_pair(store) {
@@ -363,11 +385,15 @@ mod tests {
             let ann = SignedUp::new(store, "ann").await;
             let bob = SignedUp::new(store, "bob").await;
             let (second, third) = (ann.sign_in_again(store).await, ann.sign_in_again(store).await);
-            assert!(store.sign_ins().revoke(third, LATER).await.unwrap());
-            assert!(!store.sign_ins().revoke(third, LATER).await.unwrap());
-            let others = store.sign_ins().revoke_all(ann.user.id, Some(second), LATER).await.unwrap();
-            assert_eq!(others, [ann.token.sign_in]);
-            assert_eq!(store.sign_ins().revoke_all(ann.user.id, None, LATER).await.unwrap(), [second]);
+            let revoked = |sign_ins: Vec<SignInId>| Change::Revoked { user: ann.user.id, sign_ins };
+            let one = store.sign_ins().revoke(third, LATER).await.unwrap().expect("it was good");
+            assert_eq!(one.change, revoked(vec![third]));
+            assert_eq!(store.sign_ins().revoke(third, LATER).await.unwrap(), None);
+            let mut others = store.sign_ins().revoke_all(ann.user.id, LATER).await.unwrap();
+            let Change::Revoked { sign_ins, .. } = &mut others[0].change else { panic!("{others:?}") };
+            sign_ins.sort_unstable();
+            assert_eq!(others[0].change, revoked(vec![ann.token.sign_in, second]));
+            assert_eq!(store.sign_ins().revoke_all(ann.user.id, LATER).await.unwrap(), []);
             assert_eq!(store.sign_ins().revoked_since(LATER).await.unwrap().len(), 3);
             assert_eq!(store.sign_ins().revoked_since(LATER + 1).await.unwrap(), []);
             assert!(is_active(store, &bob.token).await);
@@ -378,7 +404,8 @@ mod tests {
             let (users, kept) = (store.users(), ann.token.sign_in);
             let other = ann.sign_in_again(store).await;
             let revoked = users.change_password(ann.user.id, "hash of ann", "new", kept, LATER).await.unwrap();
-            assert_eq!(revoked, Some(vec![other]));
+            let changes: Vec<_> = revoked.expect("the hash is right").into_iter().map(|told| told.change).collect();
+            assert_eq!(changes, [Change::Revoked { user: ann.user.id, sign_ins: vec![other] }]);
             assert!(is_active(store, &ann.token).await);
             let again = users.change_password(ann.user.id, "hash of ann", "newer", kept, LATER).await.unwrap();
             assert_eq!(again, None);

@@ -80,7 +80,7 @@ impl SignedUp {
         let name = name.parse().unwrap();
         let user = NewUser { id, name: &name, password_hash: &password_hash, created_at: NOW };
         let user = store.users().sign_up(user, &sign_in).await.unwrap().expect("the name is free");
-        let token = RefreshToken { sign_in: sign_in.id, generation: 0, hash: sign_in.token_hash };
+        let token = RefreshToken { sign_in: sign_in.id, generation: 0, hash: sign_in.token_hash, issued: true };
         Self { user, token, expires_at: sign_in.expires_at }
     }
 

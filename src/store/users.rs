@@ -9,7 +9,7 @@ use crate::model::{SignInId, TimeMs, User, UserId, UserName};
 
 use super::entity::users;
 use super::failure::is_taken;
-use super::{NewSignIn, Store, bounded, signins};
+use super::{NewSignIn, Outgoing, Store, bounded, signins};
 
 /// An account to be.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +72,7 @@ impl Users<'_> {
     }
 
     /// Replaces the hash against which the present password was verified, and revokes every sign-in but `keep`, in one step.
-    /// Returns those that it revoked. `None`: the hash has changed meanwhile; read and verify anew.
+    /// `None`: the hash has changed meanwhile; read and verify anew.
     pub async fn change_password(
         self,
         user: UserId,
@@ -80,7 +80,7 @@ impl Users<'_> {
         new_hash: &str,
         keep: SignInId,
         now: TimeMs,
-    ) -> Result<Option<Vec<SignInId>>> {
+    ) -> Result<Option<Vec<Outgoing>>> {
         bounded(async {
             let tx = self.0.begin().await?;
             if !replace_hash(&tx, user, verified_hash, new_hash).await? {

@@ -10,10 +10,12 @@ mod doctor;
 mod durability;
 mod history;
 mod house;
+mod janitor;
 mod limits;
 #[path = "../reliability/load/mod.rs"]
 mod load;
 mod messages;
+mod outbox;
 mod permissions;
 mod probes;
 mod recovery;

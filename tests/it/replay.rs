@@ -5,7 +5,7 @@ use tokio::task::JoinSet;
 
 use crate::support::client::position;
 use crate::support::redis::Redis;
-use crate::support::{LONG_PATIENCE, Seen, Sender, Session, TestServer, items, text, texts, within};
+use crate::support::{LONG_PATIENCE, Seen, Sender, Session, TestServer, eventually, items, text, texts, within};
 
 /// A channel with so many messages, "0" and on, and their positions.
 async fn channel_of(server: &TestServer, count: usize) -> (Session, Vec<String>) {
@@ -156,6 +156,41 @@ async fn between_two_epochs_of_one_log_stands_a_gap() {
     assert_eq!((&events[2]["id"], &caught_up["id"]), (&json!(later), &json!(later)));
     let next = position(&json!(session.send("tea", "next").await.id));
     assert!(next.follows(position(&json!(later))), "the log goes on in its last epoch");
+}
+
+#[tokio::test]
+async fn a_log_that_has_expired_is_trimmed_and_not_lost() {
+    let mut server = TestServer::start().await;
+    let (ann, ids) = channel_of(&server, 3).await;
+    let ann = ann.user.clone();
+    let redis = Redis::shared();
+    let log = redis.log_keys(&server.prefix).await.remove(0);
+    redis.run(&["PEXPIRE", &log, "1"]).await;
+    let gone = async || redis.log_keys(&server.prefix).await.is_empty().then_some(());
+    eventually("the log has expired", gone).await;
+    // Another start remembers no epoch of its own.
+    server.stop().await;
+    let server = server.again().await;
+    let mut session = ann.at(&server).session().await;
+    let head = position(&json!(ids[2]));
+    for (since, reason) in [
+        (ids[0].clone(), "trimmed"),
+        (ids[2].clone(), "trimmed"),
+        (format!("{}-0", head.epoch + 1), "rolled_back"),
+        ("1-0".to_owned(), "epoch_changed"),
+    ] {
+        session.join_since("tea", &since).await;
+        let gap = json!({"ev": "gap", "channel": "tea", "reason": reason, "first": null, "last": null});
+        assert_eq!(session.next_event().await, gap, "since {since}");
+        assert_eq!(session.next_event().await, json!({"ev": "caught_up", "channel": "tea", "id": null}));
+        session.leave("tea").await;
+    }
+    session.join_since("tea", "0-0").await;
+    assert_eq!(session.next_event().await, json!({"ev": "caught_up", "channel": "tea", "id": null}));
+    let new = session.send("tea", "new").await.id;
+    assert_eq!(session.next_message().await["id"], json!(new), "without a gap");
+    let new = position(&json!(new));
+    assert!(new.epoch > head.epoch && new.seq == 0, "{new}: no position is given out twice");
 }
 
 /// Writes the only log's newest entry once more, in a later epoch; its new position.

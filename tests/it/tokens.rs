@@ -5,7 +5,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use crate::support::token::{Forged, SECRET};
-use crate::support::{Request, TestServer};
+use crate::support::{Request, TestServer, TestUser};
 
 fn now_seconds() -> u64 {
     u64::try_from(now_ms() / 1_000).expect("after 1970")
@@ -109,4 +109,24 @@ async fn two_keys_are_good_during_a_rotation() {
     renewed.get("/me").await.expect(200);
     let old_kid = Forged::from(&ann.access).header["kid"].clone();
     assert_ne!(Forged::from(&renewed.access).header["kid"], old_kid, "new tokens bear the new key's name");
+}
+
+#[tokio::test]
+async fn who_but_knows_the_id_of_a_sign_in_cannot_end_it() {
+    let server = TestServer::start().await;
+    let first = server.user("ann").await;
+    let second = first.refreshed().await;
+    let third = second.refreshed().await;
+    let made_up = |refresh: String| TestUser { refresh, ..third.clone() };
+    // The first token's id and generation, with other random bytes; then its mark as well as it can be guessed.
+    let (token, mark) = first.refresh.split_once('.').expect("token and mark");
+    let forged = format!("{}{}", &token[..30], "A".repeat(token.len() - 30));
+    for mark in [mark, &"A".repeat(mark.len())] {
+        made_up(format!("{forged}.{mark}")).try_refresh().await.refused(401, "unauthenticated");
+    }
+    third.get("/me").await.expect(200);
+    let fourth = third.refreshed().await;
+    // The same reuse with the token that was issued ends it.
+    first.try_refresh().await.refused(401, "unauthenticated");
+    fourth.is_locked_out().await;
 }

@@ -16,6 +16,7 @@ pub struct Model {
     pub topic: String,
     pub created_at: i64,
     pub epoch_floor: i64,
+    pub memberships: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]

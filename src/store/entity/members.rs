@@ -13,6 +13,7 @@ pub struct Model {
     pub user_id: Uuid,
     pub role: Role,
     pub added_at: i64,
+    pub membership: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
@@ -54,6 +55,12 @@ impl Related<super::users::Entity> for Entity {
 }
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for model::Membership {
+    fn from(row: Model) -> Self {
+        Self { role: row.role.into(), number: row.membership.unsigned_abs() }
+    }
+}
 
 impl From<Role> for model::Role {
     fn from(role: Role) -> Self {

@@ -5,6 +5,7 @@
 pub(super) mod channels;
 pub(super) mod installation;
 pub(super) mod members;
+pub(super) mod outbox;
 pub(super) mod retired_channel_names;
 pub(super) mod sign_ins;
 pub(super) mod users;

@@ -1,4 +1,4 @@
-//! A name that a deleted channel had, and the highest epoch of its log.
+//! A name that a deleted channel had, the highest epoch of its log, and the channel while that log is not gone yet.
 
 use sea_orm::entity::prelude::*;
 
@@ -8,6 +8,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub name: String,
     pub epoch: i64,
+    pub deleting: Option<Uuid>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

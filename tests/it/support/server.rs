@@ -66,10 +66,15 @@ impl TestServer {
 
     /// The same with other settings.
     pub(crate) async fn pair_with(env: &[(&str, &str)]) -> (Self, Self) {
+        Self::pair_on(Redis::shared(), env).await
+    }
+
+    /// The same on a Redis of the test's own.
+    pub(crate) async fn pair_on(redis: &Redis, env: &[(&str, &str)]) -> (Self, Self) {
         let database = Postgres::shared().create_database();
-        let one = Setup::new().on(Redis::shared()).with(env).and("SERVER_DB", &database);
+        let one = Setup::new().on(redis).with(env).and("SERVER_DB", &database);
         let prefix = one.get("PUBSUB_PREFIX").to_owned();
-        let two = Setup::new().on(Redis::shared()).with(env).and("SERVER_DB", &database).and("PUBSUB_PREFIX", &prefix);
+        let two = Setup::new().on(redis).with(env).and("SERVER_DB", &database).and("PUBSUB_PREFIX", &prefix);
         // One after the other: the first one prepares the database.
         let one = Self::launch(one.and("NODE_NAME", "one")).await;
         (one, Self::launch(two.and("NODE_NAME", "two")).await)
@@ -197,6 +202,15 @@ impl TestServer {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Linux");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has one");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// What a statement answers that is carried out in its database behind its back.
+    pub(crate) async fn sql(&self, statement: &str) -> String {
+        let mut asked = Command::new("psql");
+        asked.args([self.setup.get("SERVER_DB"), "-v", "ON_ERROR_STOP=1", "-Atc", statement]);
+        let done = asked.output().await.expect("psql comes with PostgreSQL");
+        assert!(done.status.success(), "{statement}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).expect("text")
     }
 
     /// All it has printed so far.
