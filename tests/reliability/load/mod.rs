@@ -7,6 +7,7 @@ pub(crate) mod history;
 mod log;
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -18,6 +18,7 @@ pub(crate) use self::disk::SmallDisk;
 pub(crate) use self::node::Node;
 pub(crate) use self::proxy::Proxy;
 pub(crate) use self::redis::{RedisKind, RedisSystem};
+use crate::load::fault_proxy::FaultProxy;
 use crate::support::postgres::Postgres;
 use crate::support::setup::Setup;
 
@@ -31,8 +32,12 @@ pub(crate) struct Options {
     pub(crate) replicas: usize,
     /// What an `ok` stands for; by default a flush to the disk for `single`, and one replica for the others.
     pub(crate) durability: Option<&'static str>,
-    /// Where the data of `single` lie, if they are to have a disk that can be filled.
-    pub(crate) small_disk: Option<SmallDisk>,
+    /// How large a disk the data of `single` are to lie on, if it is to be filled.
+    pub(crate) small_disk: Option<u64>,
+    /// Clients come through one of two proxies of the suite's own, which can break connections.
+    pub(crate) client_proxies: bool,
+    /// Each node reaches Redis through such a proxy; for `single` only.
+    pub(crate) redis_proxies: bool,
     /// Further settings of each node.
     pub(crate) settings: Vec<(&'static str, String)>,
     /// The nodes' clocks can be shifted.
@@ -44,7 +49,10 @@ pub(crate) struct System {
     pub(crate) redis: RedisSystem,
     pub(crate) nodes: Vec<Node>,
     pub(crate) proxy: Proxy,
-    pub(crate) postgres: &'static Postgres,
+    pub(crate) before_clients: Vec<FaultProxy>,
+    /// For each node.
+    pub(crate) before_redis: Vec<FaultProxy>,
+    pub(crate) postgres: Postgres,
     /// Unmounted last.
     pub(crate) small_disk: Option<SmallDisk>,
 }
@@ -52,8 +60,10 @@ pub(crate) struct System {
 impl System {
     /// Starts everything, with logs and data below `folder`, and waits until each node is ready and served from.
     pub(crate) async fn start(kind: RedisKind, options: Options, folder: &Path) -> Result<Self> {
-        let redis = RedisSystem::start(kind, &options, folder).await?;
-        let postgres = Postgres::shared();
+        let small_disk = options.small_disk.map(|bytes| SmallDisk::mount(folder, bytes)).transpose()?;
+        let data = small_disk.as_ref().map_or(folder, SmallDisk::path);
+        let redis = RedisSystem::start(kind, options.replicas, folder, data).await?;
+        let postgres = Postgres::start();
         let durability = options.durability.unwrap_or(if kind == RedisKind::Single { "fsync" } else { "replica" });
         let mut setup = Setup::new()
             .and("SERVER_DB", &postgres.create_database())
@@ -64,19 +74,37 @@ impl System {
         }
         let mut nodes: Vec<Node> = (1..=NODES).map(|number| Node::new(number, setup.clone(), folder)).collect();
         // One after the other: the first one prepares the database.
+        let mut before_redis = Vec::new();
         for node in &mut nodes {
+            if options.redis_proxies {
+                let proxy = FaultProxy::start(([127, 0, 0, 1], redis.members[0].port).into()).await;
+                node.set("PUBSUB_SERVER_PORT", &proxy.address.port().to_string());
+                before_redis.push(proxy);
+            }
             if options.fake_clocks {
                 node.fake_clock()?;
             }
             node.start().await?;
         }
         let proxy = Proxy::start(&nodes, folder).await?;
-        Ok(Self { redis, nodes, proxy, postgres, small_disk: options.small_disk })
+        let mut before_clients = Vec::new();
+        for _ in 0..if options.client_proxies { 2 } else { 0 } {
+            before_clients.push(FaultProxy::start(proxy.address).await);
+        }
+        Ok(Self { redis, nodes, proxy, before_clients, before_redis, postgres, small_disk })
     }
 
     /// Where clients go.
     pub(crate) fn address(&self) -> SocketAddr {
         self.proxy.address
+    }
+
+    /// The ways for clients.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        match self.before_clients.as_slice() {
+            [] => vec![self.proxy.address],
+            proxies => proxies.iter().map(|proxy| proxy.address).collect(),
+        }
     }
 
     /// Waits until everything runs that should, and every node is ready.

@@ -6,7 +6,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::redis::until;
 use crate::support::ports::fixed_port;
@@ -16,6 +16,8 @@ use crate::support::{Request, TestServer};
 /// How often a node that ends instead of listening is started again, as a service manager does.
 const STARTS_MAX: usize = 20;
 const START_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// A node that does not say within this time that it is ready is not.
+const PROBE_MAX: Duration = Duration::from_secs(2);
 /// Where Debian keeps the library that fakes the clock, one folder for each architecture.
 const FAKETIME: &str = "/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1";
 
@@ -97,8 +99,8 @@ impl Node {
     }
 
     pub(crate) async fn is_ready(&self) -> bool {
-        let answer = Request::new("GET", "/readyz").try_send(self.ops).await;
-        answer.is_ok_and(|answer| answer.status == 200)
+        let asked = timeout(PROBE_MAX, Request::new("GET", "/readyz").try_send(self.ops)).await;
+        asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status == 200))
     }
 
     /// Takes it away as a crash does.

@@ -17,7 +17,7 @@ use crate::support::ports::fixed_port;
 /// that was sent may be repeated is for the client to say.
 const CONFIG: &str = "\
 global
-  maxconn 20000
+  maxconn 4000
   stats socket 127.0.0.1:{admin} level admin
 defaults
   mode http

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::redis_cluster::Cluster;
 use super::redis_sentinel::Sentinels;
-use super::{Options, redis_single};
+use super::redis_single;
 use crate::support::ports::fixed_port;
 use crate::support::redis::Redis;
 
@@ -59,23 +59,23 @@ pub(crate) struct RedisSystem {
 
 impl RedisSystem {
     /// Starts all servers below `folder`, and waits until every replica is in sync and nobody sees anything amiss.
-    pub(crate) async fn start(kind: RedisKind, options: &Options, folder: &Path) -> Result<Self> {
+    /// `data` is where those of `single` lie.
+    pub(crate) async fn start(kind: RedisKind, replicas: usize, folder: &Path, data: &Path) -> Result<Self> {
         let system = match kind {
             RedisKind::Single => {
-                let data = options.small_disk.as_ref().map_or(folder, |disk| disk.path());
                 let member = redis_single::start(folder, data, "always");
                 Self { kind, members: vec![member], shards: 1, guide: Guide::Nobody }
             }
             RedisKind::Sentinel => {
-                let members = redis_single::with_replicas(folder, options.replicas).await?;
+                let members = redis_single::with_replicas(folder, replicas).await?;
                 let mut system = Self { kind, members, shards: 1, guide: Guide::Nobody };
                 system.until_in_sync().await?;
-                let sentinels = Sentinels::start(folder, system.members[0].port, options.replicas).await?;
+                let sentinels = Sentinels::start(folder, system.members[0].port, replicas).await?;
                 system.guide = Guide::Sentinels(sentinels);
                 system
             }
             RedisKind::Cluster => {
-                let (cluster, members) = Cluster::start(folder, options.replicas).await?;
+                let (cluster, members) = Cluster::start(folder, replicas).await?;
                 Self { kind, members, shards: Cluster::SHARDS, guide: Guide::Cluster(cluster) }
             }
         };

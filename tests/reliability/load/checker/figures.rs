@@ -154,6 +154,13 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX, 3).expect("the bounds are in order")
 }
 
+/// How these latencies are distributed.
+pub(crate) fn spread_of(latencies: impl Iterator<Item = Micros>) -> Spread {
+    let mut histogram = histogram();
+    latencies.for_each(|latency| histogram.saturating_record(latency));
+    spread(&histogram)
+}
+
 fn spread(histogram: &Histogram<u64>) -> Spread {
     let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
     Spread { count: histogram.len(), p50: at(0.5), p99: at(0.99), max: Duration::from_micros(histogram.max()) }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use burble::model::Position;
 
-pub(crate) use self::figures::Figures;
+pub(crate) use self::figures::{Figures, Spread, spread_of};
 use super::history::{Channel, Client, Content, Event, MessageNo, Recorded};
 
 /// Violations of one kind that are told in full; the rest is counted. A broken run can have one for every message.
