@@ -13,6 +13,7 @@ const SLEEP_SECONDS: u64 = 4;
 /// After how long without a sign of life a node counts as dead in these runs.
 pub(super) const DEAD_AFTER_SECONDS: u64 = 3;
 
+/// At the servers that lead: a replica that sleeps has nothing new, and must not be the one to take over.
 pub(super) async fn disturb(scene: &mut Scene) -> Result<()> {
     let (pause, sleep_for) = ((SLEEP_SECONDS * 1_000).to_string(), SLEEP_SECONDS.to_string());
     let commands: [&[&str]; 6] = [
@@ -26,9 +27,12 @@ pub(super) async fn disturb(scene: &mut Scene) -> Result<()> {
     for _ in 0..scene.form.choose(1, 4) {
         for command in commands {
             scene.until_any_time().await?;
+            let members = leading(scene).await?;
             scene.mark(&command.join(" "));
-            // Whoever sleeps does not answer in time, which is what was asked for.
-            scene.system.redis.everywhere(command).await;
+            for member in members {
+                // Whoever sleeps does not answer in time, which is what was asked for.
+                let _ = scene.system.redis.members[member].ask::<Value>(command).await;
+            }
         }
         sleep(Duration::from_secs(SLEEP_SECONDS)).await;
     }

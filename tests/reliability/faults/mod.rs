@@ -169,7 +169,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         options: one_replica,
         load: |load| {
             load.rules = Rules { loss: Loss::Forbidden, retention: Some(data::KEPT) };
-            load.slow = Some(Duration::from_millis(20));
+            load.slow = Some(Duration::from_millis(5));
         },
         make: |scene| Box::pin(data::trim(scene)),
     },
