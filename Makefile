@@ -1,6 +1,6 @@
 # What one does with Burble. `make help` lists it.
 .POSIX:
-.PHONY: help run test check conformance fuzz dist
+.PHONY: help run test reliability check conformance fuzz dist
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -10,8 +10,13 @@ run: ## Install what is missing, build Burble and start it (ARGS="…" goes to i
 	cargo run --release --locked -- $(ARGS)
 
 test: ## Install what the tests need and run them
-	@scripts/need.sh rust compiler redis postgres nginx
-	PATH="$$PATH:$$(scripts/postgres-bin.sh)" cargo test --locked --workspace
+	@scripts/need.sh rust compiler redis postgres nginx haproxy faketime
+	PATH="$$PATH:/usr/sbin:$$(scripts/postgres-bin.sh)" cargo test --locked --workspace
+
+reliability: ## Break everything under load, and write docs/reliability.md (ARGS="--fault kill-node" for a part, unwritten)
+	@scripts/need.sh rust compiler redis postgres haproxy faketime
+	@set -- $(ARGS); [ $$# -gt 0 ] || set -- --report docs/reliability.md; \
+	PATH="$$PATH:/usr/sbin:$$(scripts/postgres-bin.sh)" cargo test --release --locked --test reliability -- --full "$$@"
 
 check: ## Formatting, lints and documentation, without a warning
 	@scripts/need.sh rust compiler

@@ -114,8 +114,8 @@ fn tell(cli: &Cli, verdict: &Verdict) {
         return;
     }
     println!("{}", report::line(verdict));
-    for problem in &verdict.problems {
-        println!("    {problem}");
+    for further in verdict.note.iter().chain(&verdict.impossible).chain(&verdict.problems) {
+        println!("    {further}");
     }
     if !verdict.is_kept() {
         println!("    logs: {}", verdict.logs.display());

@@ -91,6 +91,8 @@ pub(crate) fn document(verdict: &Verdict) -> Value {
         "ok_p99_ms": figures.send_to_ok.p99.as_millis(),
         "delivery_p99_ms": figures.send_to_delivery.p99.as_millis(),
         "took_ms": verdict.took.as_millis(),
+        "note": verdict.note,
+        "impossible": verdict.impossible,
         "kept": verdict.is_kept(),
         "problems": verdict.problems,
     })
@@ -109,9 +111,11 @@ pub(crate) fn page(verdicts: &[Verdict], command: &str) -> String {
         let _ = writeln!(page, "{}", row(verdict));
     }
     let (runs, all) = (verdicts.len(), verdicts.iter().map(|verdict| verdict.figures.acknowledged).sum::<usize>());
-    let kept = verdicts.iter().filter(|verdict| verdict.is_kept()).count();
-    let _ = write!(page, "\n{all} messages were acknowledged in {runs} runs; {kept} of them kept every promise.\n\n");
+    let kept = verdicts.iter().filter(|verdict| verdict.is_kept() && verdict.impossible.is_none()).count();
+    let _ =
+        write!(page, "\n{all} messages were acknowledged in {runs} runs; {kept} of the runs kept every promise.\n\n");
     page.push_str(HOW_TO_READ);
+    notes(&mut page, verdicts);
     broken(&mut page, verdicts);
     page.push_str("\n## The faults\n\n");
     for fault in FAULTS.iter().filter(|fault| verdicts.iter().any(|verdict| verdict.fault == fault.name)) {
@@ -139,6 +143,18 @@ fn row(verdict: &Verdict) -> String {
     format!("| {} |", cells.join(" | "))
 }
 
+/// What the columns have no room for.
+fn notes(page: &mut String, verdicts: &[Verdict]) {
+    let noted =
+        verdicts.iter().filter_map(|verdict| Some((verdict, verdict.note.as_ref().or(verdict.impossible.as_ref())?)));
+    for (number, (verdict, note)) in noted.enumerate() {
+        if number == 0 {
+            page.push_str("\n### Further\n\n");
+        }
+        let _ = writeln!(page, "- **{}** on {}: {note}.", verdict.fault, verdict.setup.name());
+    }
+}
+
 fn broken(page: &mut String, verdicts: &[Verdict]) {
     for verdict in verdicts.iter().filter(|verdict| !verdict.is_kept()) {
         let _ = write!(page, "\n### Broken: {} on {}\n\n", verdict.fault, verdict.setup.name());
@@ -149,7 +165,11 @@ fn broken(page: &mut String, verdicts: &[Verdict]) {
 }
 
 fn word(verdict: &Verdict) -> &'static str {
-    if verdict.is_kept() { "kept" } else { "BROKEN" }
+    match (&verdict.impossible, verdict.is_kept()) {
+        (Some(_), _) => "not made",
+        (None, true) => "kept",
+        (None, false) => "BROKEN",
+    }
 }
 
 fn seconds(time: Option<Duration>) -> String {

@@ -14,7 +14,7 @@ use crate::faults::{Fault, Form, Scene};
 use crate::load::checker::{Figures, Outcome};
 use crate::load::history::History;
 use crate::load::{Load, LoadOptions};
-use crate::system::{RedisKind, System};
+use crate::system::{Impossible, RedisKind, System};
 
 /// Before the first fault: everybody is at work.
 const WARM_UP: u64 = 100;
@@ -48,6 +48,8 @@ pub(crate) struct Verdict {
     pub(crate) made: usize,
     /// What else there is to tell.
     pub(crate) note: Option<String>,
+    /// Why it could not be made on this machine.
+    pub(crate) impossible: Option<String>,
     /// A sentence for each broken promise, and for what kept the run from its end; none if all is well.
     pub(crate) problems: Vec<String>,
     pub(crate) took: Duration,
@@ -77,8 +79,17 @@ pub(crate) async fn run(fault: &Fault, setup: RedisKind, plan: Plan, folder: &Pa
     let longest = plan.form.choose(SHORT_MAX, FULL_MAX);
     let ended = tokio::time::timeout(longest, attempt).await;
     let (figures, problems) = (Figures::default(), Vec::new());
-    let mut verdict =
-        Verdict { fault: fault.name, setup, figures, made: 0, note: None, problems, took: began.elapsed(), logs };
+    let mut verdict = Verdict {
+        fault: fault.name,
+        setup,
+        figures,
+        made: 0,
+        note: None,
+        impossible: None,
+        problems,
+        took: began.elapsed(),
+        logs,
+    };
     match ended {
         Ok(Ok(Ok((made, note, outcome)))) => {
             (verdict.made, verdict.note) = (made, note);
@@ -86,6 +97,7 @@ pub(crate) async fn run(fault: &Fault, setup: RedisKind, plan: Plan, folder: &Pa
                 outcome.violations.iter().map(|one| format!("{:?}: {}", one.kind, one.sentence)).collect();
             verdict.figures = outcome.figures;
         }
+        Ok(Ok(Err(error))) if error.is::<Impossible>() => verdict.impossible = Some(format!("{error:#}")),
         Ok(Ok(Err(error))) => verdict.problems.push(format!("{error:#}")),
         Ok(Err(panic)) => verdict.problems.push(message(panic.as_ref())),
         Err(_) => verdict.problems.push(format!("the run did not end within {longest:?}")),

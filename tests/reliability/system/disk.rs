@@ -5,7 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+
+use super::Impossible;
 
 /// Mounts and says so; once the pipe to this shell closes, unmounts, even what is still in use.
 const SCRIPT: &str = r#"mount -t tmpfs -o "size=$1" burble "$2" && echo mounted && read _; umount -l "$2""#;
@@ -35,7 +37,10 @@ impl SmallDisk {
         let out = shell.stdout.as_mut().context("it is piped")?;
         let mounted = std::io::Read::read_exact(out, &mut said).is_ok();
         let disk = Self { path, shell };
-        ensure!(mounted, "a small disk cannot be mounted here: mounting a tmpfs takes root, with CAP_SYS_ADMIN");
+        if !mounted {
+            let why = "a small disk cannot be mounted here: mounting a tmpfs takes root, with CAP_SYS_ADMIN";
+            return Err(Impossible(why.into()).into());
+        }
         Ok(disk)
     }
 

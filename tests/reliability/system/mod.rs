@@ -9,6 +9,8 @@ mod redis_cluster;
 mod redis_sentinel;
 mod redis_single;
 
+use std::error::Error;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -24,6 +26,18 @@ use crate::support::setup::Setup;
 
 /// Two to go on when one is away, and a third to see that they agree.
 const NODES: usize = 3;
+
+/// What this machine does not allow, and why: nothing that Burble could answer for.
+#[derive(Debug)]
+pub(crate) struct Impossible(pub(crate) String);
+
+impl fmt::Display for Impossible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Impossible {}
 
 /// What a fault asks of the system it is made in.
 #[derive(Default)]

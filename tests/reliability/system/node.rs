@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::time::{sleep, timeout};
 
+use super::Impossible;
 use super::redis::until;
 use crate::support::ports::fixed_port;
 use crate::support::setup::Setup;
@@ -55,7 +56,8 @@ impl Node {
     pub(crate) fn fake_clock(&mut self) -> Result<()> {
         let library = FAKETIME.replace("{}", std::env::consts::ARCH);
         if !Path::new(&library).exists() {
-            bail!("a faked clock needs {library}; install it with: scripts/need.sh faketime");
+            let why = format!("a faked clock needs {library}; install it with: scripts/need.sh faketime");
+            return Err(Impossible(why).into());
         }
         self.shift_clock(0)?;
         let file = self.clock.to_str().context("a plain path")?.to_owned();
