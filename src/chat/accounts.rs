@@ -1,6 +1,10 @@
 //! Signing up, in and out; and who a token belongs to.
 
 use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
 
 use super::Chat;
 use crate::auth::{Password, RefreshSecret, RefreshToken, Verdict};
@@ -11,6 +15,8 @@ use crate::store::{NewSignIn, NewUser, Rotation};
 
 /// How often a sign-in is tried again, where the password's hash changes while it is checked.
 const HASH_RACES_MAX: usize = 3;
+/// How often sign-ins that have run out are forgotten; they are good for nothing either way.
+const FORGET_EXPIRED: Duration = Duration::from_secs(3_600);
 
 /// What a sign-in gives.
 pub struct SignIn {
@@ -22,6 +28,20 @@ pub struct SignIn {
     pub refresh_token: String,
     /// When the access token runs out.
     pub expires_at: TimeMs,
+}
+
+/// Forgets sign-ins that have run out, now and then; runs until it is dropped.
+pub async fn forget_expired(chat: Chat) {
+    let mut ticks = interval(FORGET_EXPIRED);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match chat.shared.store.sign_ins().purge_expired(clock::now_ms()).await {
+            Ok(0) => {}
+            Ok(count) => info!(count, "Forgot sign-ins that had run out"),
+            Err(error) => warn!(code = error.code(), "Sign-ins that have run out cannot be forgotten yet"),
+        }
+    }
 }
 
 impl Chat {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-pub use accounts::SignIn;
+pub use accounts::{SignIn, forget_expired};
 pub use attempts::AttemptLimits;
 pub use channels::ListedChannel;
 pub use delivery::Deliverer;

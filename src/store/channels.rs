@@ -1,6 +1,7 @@
 //! Definitions of channels: names, kinds, topics, and from which epoch on their logs may count.
 
 use std::cmp::max;
+use std::collections::HashSet;
 
 use sea_orm::{
     ActiveValue::Set,
@@ -71,6 +72,17 @@ impl Channels<'_> {
         bounded(async {
             let found = Entity::find().filter(Column::Name.eq(name.as_str())).one(self.0.read()).await?;
             found.map(Channel::try_from).transpose()
+        })
+        .await
+    }
+
+    /// Which of these channels there are. In one query: ask for a few hundred at a time.
+    pub async fn existing(self, channels: &[ChannelId]) -> Result<HashSet<ChannelId>> {
+        bounded(async {
+            let among = Column::Id.is_in(channels.iter().map(|channel| channel.0));
+            let ids = Entity::find().select_only().column(Column::Id).filter(among);
+            let ids: Vec<uuid::Uuid> = ids.into_tuple().all(self.0.read()).await?;
+            Ok(ids.into_iter().map(ChannelId).collect())
         })
         .await
     }

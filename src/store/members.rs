@@ -1,5 +1,7 @@
 //! Who belongs to which channel. A channel always has an owner, however many change it at the same time.
 
+use std::collections::HashMap;
+
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder,
     QuerySelect, sea_query::OnConflict,
@@ -22,6 +24,25 @@ impl Members<'_> {
         bounded(async {
             let row = Entity::find_by_id((channel.0, user.0)).one(self.0.read()).await?;
             Ok(row.map(Membership::from))
+        })
+        .await
+    }
+
+    /// The memberships of any of these users in any of these channels. In one query: ask for a few hundred of both at a
+    /// time.
+    pub async fn among(
+        self,
+        channels: impl IntoIterator<Item = ChannelId>,
+        users: impl IntoIterator<Item = UserId>,
+    ) -> Result<HashMap<(ChannelId, UserId), Membership>> {
+        bounded(async {
+            let rows = Entity::find()
+                .filter(Column::ChannelId.is_in(channels.into_iter().map(|channel| channel.0)))
+                .filter(Column::UserId.is_in(users.into_iter().map(|user| user.0)))
+                .all(self.0.read())
+                .await?;
+            let key = |row: &Model| (ChannelId(row.channel_id), UserId(row.user_id));
+            Ok(rows.into_iter().map(|row| (key(&row), Membership::from(row))).collect())
         })
         .await
     }

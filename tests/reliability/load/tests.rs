@@ -45,8 +45,11 @@ async fn undisturbed_nothing_is_lost_and_nobody_has_to_come_back() {
     load.pause();
     load.go_on();
     acknowledged(&load, 100).await;
+    let so_far = history.deliveries(0, history.now());
+    assert!(so_far.count > 0 && history.deliveries(history.now(), u64::MAX).count == 0);
     let outcome = load.finish().await;
     kept_the_promise(&outcome);
+    assert!(so_far.count <= outcome.figures.send_to_delivery.count);
     assert_eq!((outcome.figures.reconnects, outcome.figures.errors.len()), (0, 0));
     assert!(outcome.figures.longest_silence > Duration::ZERO);
     assert!(outcome.figures.repeated > 10, "some are repeated on purpose");
