@@ -15,7 +15,8 @@ use super::keeper::Keeper;
 use super::ports::fixed_port;
 
 /// Of every redis-server whose arguments the test does not choose.
-const ARGUMENTS: &str = "--bind 127.0.0.1 --maxmemory-policy noeviction --stream-node-max-bytes 1024 --appendfsync always";
+const ARGUMENTS: &str =
+    "--bind 127.0.0.1 --maxmemory-policy noeviction --stream-node-max-bytes 1024 --appendfsync always";
 
 pub(crate) struct Redis {
     pub(crate) port: u16,
