@@ -1,6 +1,7 @@
 //! What the tests of this room share: each runs once on an SQLite file and once on Postgres.
 
 #[path = "../../tests/it/support/postgres.rs"]
+#[expect(dead_code, reason = "here the server is not taken away")]
 mod postgres;
 
 use std::ops::Deref;

@@ -7,9 +7,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::signal;
 
-/// Starts the program and says its pid; once the pipe to this shell closes, kills it and, unless told to keep it, removes
-/// the folder, if one is named.
-const SCRIPT: &str = r#"log=$1 folder=$2; shift 2; "$@" >>"$log" 2>&1 & pid=$!; echo $pid; read word
+/// Starts the program, where it is installed, and says its pid; once the pipe to this shell closes, kills it and, unless
+/// told to keep it, removes the folder, if one is named.
+const SCRIPT: &str = r#"log=$1 folder=$2; shift 2
+command -v "$1" >/dev/null || exit
+"$@" >>"$log" 2>&1 & pid=$!; echo $pid; read word
 kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null; [ "$word" = keep ] || [ -z "$folder" ] || rm -rf "$folder""#;
 
 /// A running program. It is killed when this is dropped.
@@ -29,7 +31,9 @@ impl Keeper {
         let mut line = String::new();
         let out = shell.stdout.take().expect("it is piped");
         BufReader::new(out).read_line(&mut line).expect("the shell says the pid");
-        let pid = line.trim().parse().expect("a pid");
+        let Ok(pid) = line.trim().parse() else {
+            panic!("{} is not installed; scripts/need.sh installs it", program[0].as_ref().display())
+        };
         let pipe = shell.stdin.take();
         Self { shell, pipe, pid }
     }

@@ -26,7 +26,7 @@ folder=$1; shift
 "$@" & server=$!
 while read -r told; do
     case $told in
-        stop) kill -QUIT $server; wait $server ;;
+        stop) kill -INT $server; wait $server ;;
         start) "$@" & server=$! ;;
     esac
 done
@@ -70,7 +70,8 @@ impl Postgres {
         format!("postgres://{DB_USER}@localhost/{name}?host={}", self.folder.display())
     }
 
-    /// Takes the server away: open connections break, and new ones are refused until [`resume`](Self::resume).
+    /// Takes the server away in good order, for it does not flush what it commits: open connections break, and new ones
+    /// are refused until [`resume`](Self::resume).
     pub(crate) fn interrupt(&self) {
         self.tell("stop");
         let started = Instant::now();

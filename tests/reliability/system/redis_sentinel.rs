@@ -11,8 +11,10 @@ use crate::support::redis::Redis;
 
 /// How many sentinels there are; two of them agree that a primary is gone.
 const COUNT: usize = 3;
-/// How long a server may be silent, and how long a failover may take: short, so that a run has many.
-const PATIENCE: &str = "1000";
+/// How long a server may be silent, in milliseconds: short, so that a run has many failovers. Sentinels ask every second, so
+/// that after one second alone they take a primary that was just promoted for dead, and go back to the former one.
+const PATIENCE: &str = "2000";
+/// How long a failover may take, in milliseconds.
 const FAILOVER_TIMEOUT: &str = "3000";
 
 pub(super) struct Sentinels {
