@@ -99,6 +99,7 @@ async fn serves(folder: &Path) -> Result<()> {
         system.proxy.until_serving(system.nodes.len()).await?;
         ensure!(system.nodes[number].stop().await?.success(), "a stop in good order");
         system.nodes[number].start().await?;
+        system.proxy.until_serving(system.nodes.len()).await?;
         system.nodes[number].shift_clock(SHIFT_SECONDS)?;
     }
     system.nodes[0].freeze()?;
