@@ -95,6 +95,9 @@ pub(crate) async fn run(fault: &Fault, setup: RedisKind, plan: Plan, folder: &Pa
             (verdict.made, verdict.note) = (made, note);
             verdict.problems =
                 outcome.violations.iter().map(|one| format!("{:?}: {}", one.kind, one.sentence)).collect();
+            if fault.unnoticed && !outcome.figures.errors.is_empty() {
+                verdict.problems.push(format!("clients were told of errors: {:?}", outcome.figures.errors));
+            }
             verdict.figures = outcome.figures;
         }
         Ok(Ok(Err(error))) if error.is::<Impossible>() => verdict.impossible = Some(format!("{error:#}")),

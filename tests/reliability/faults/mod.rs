@@ -43,6 +43,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: ALL,
         options: one_replica,
         load: usual,
+        unnoticed: true,
         make: |scene| Box::pin(none(scene)),
     },
     Fault {
@@ -52,6 +53,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: ALL,
         options: one_replica,
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(nodes::kill(scene)),
     },
     Fault {
@@ -61,6 +63,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: ALL,
         options: one_replica,
         load: usual,
+        unnoticed: true,
         make: |scene| Box::pin(nodes::restart_all(scene)),
     },
     Fault {
@@ -70,6 +73,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: ALL,
         options: one_replica,
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(nodes::freeze(scene)),
     },
     Fault {
@@ -79,6 +83,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: &[Single],
         options: one_replica,
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(redis::restart(scene)),
     },
     Fault {
@@ -88,6 +93,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: &[Sentinel, Cluster],
         options: two_replicas_with_sentinel,
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(redis::fail_over(scene)),
     },
     Fault {
@@ -97,6 +103,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: &[Single],
         options: |_| Options { client_proxies: true, ..Options::default() },
         load: |load| load.patience = clients::PATIENCE,
+        unnoticed: false,
         make: |scene| Box::pin(clients::cut(scene)),
     },
     Fault {
@@ -110,6 +117,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             ..Options::default()
         },
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(links::cut(scene)),
     },
     Fault {
@@ -119,6 +127,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: ALL,
         options: two_replicas_with_sentinel,
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(commands::disturb(scene)),
     },
     Fault {
@@ -132,6 +141,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             ..Options::default()
         },
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(commands::forget_groups(scene)),
     },
     Fault {
@@ -141,6 +151,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: &[Sentinel, Cluster],
         options: |_| Options { replicas: 1, durability: Some("memory"), ..Options::default() },
         load: may_lose,
+        unnoticed: false,
         make: |scene| Box::pin(data::lag(scene)),
     },
     Fault {
@@ -150,6 +161,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: ALL,
         options: one_replica,
         load: may_lose,
+        unnoticed: false,
         make: |scene| Box::pin(data::flush(scene)),
     },
     Fault {
@@ -159,6 +171,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: ALL,
         options: one_replica,
         load: may_lose,
+        unnoticed: false,
         make: |scene| Box::pin(data::delete_log(scene)),
     },
     Fault {
@@ -171,6 +184,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             load.rules = Rules { loss: Loss::Forbidden, retention: Some(data::KEPT) };
             load.slow = Some(Duration::from_millis(5));
         },
+        unnoticed: false,
         make: |scene| Box::pin(data::trim(scene)),
     },
     Fault {
@@ -180,6 +194,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: ALL,
         options: one_replica,
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(people::send_thrice(scene)),
     },
     Fault {
@@ -192,6 +207,7 @@ pub(crate) const FAULTS: &[Fault] = &[
             load.private = true;
             load.slow = Some(Duration::from_millis(5));
         },
+        unnoticed: false,
         make: |scene| Box::pin(people::remove(scene)),
     },
     Fault {
@@ -201,6 +217,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: &[Single],
         options: one_replica,
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(people::revoke(scene)),
     },
     Fault {
@@ -210,6 +227,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: &[Single],
         options: one_replica,
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(around::database(scene)),
     },
     Fault {
@@ -219,6 +237,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: &[Single],
         options: |_| Options { small_disk: Some(DISK_BYTES), ..Options::default() },
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(around::disk(scene)),
     },
     Fault {
@@ -228,6 +247,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         full: &[Single],
         options: |_| Options { fake_clocks: true, ..Options::default() },
         load: usual,
+        unnoticed: false,
         make: |scene| Box::pin(around::clock(scene)),
     },
     attack("slow-headers", "A thousand connections send the headers of a request byte by byte.", |scene| {
@@ -266,6 +286,8 @@ pub(crate) struct Fault {
     pub(crate) options: fn(RedisKind) -> Options,
     /// What of the load is not as usual.
     pub(crate) load: fn(&mut LoadOptions),
+    /// No client may see an error: all that it may be told is `reconnect`.
+    pub(crate) unnoticed: bool,
     /// Makes it, once or more often; returns when all that was broken is on its way to be well again.
     pub(crate) make: for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Result<()>>,
 }
@@ -348,7 +370,16 @@ const fn attack(
     sentence: &'static str,
     make: for<'a> fn(&'a mut Scene) -> LocalBoxFuture<'a, Result<()>>,
 ) -> Fault {
-    Fault { name, sentence, short: &[Single], full: &[Single], options: as_shipped, load: usual, make }
+    Fault {
+        name,
+        sentence,
+        short: &[Single],
+        full: &[Single],
+        options: as_shipped,
+        load: usual,
+        unnoticed: false,
+        make,
+    }
 }
 
 async fn none(scene: &mut Scene) -> Result<()> {
