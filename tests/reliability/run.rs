@@ -18,8 +18,8 @@ use crate::system::{Impossible, RedisKind, System};
 
 /// Before the first fault: everybody is at work.
 const WARM_UP: u64 = 100;
-/// After the last fault: enough that everybody has something new to do, or is told of it, in each channel.
-const AFTERWARDS: u64 = 500;
+/// After the last fault, in the short form and in the long one: enough that everybody has something new to do, or is told of it, in each channel.
+const AFTERWARDS: (u64, u64) = (500, 5_000);
 /// No run takes longer, in either form, or it has failed.
 const SHORT_MAX: Duration = Duration::from_secs(120);
 const FULL_MAX: Duration = Duration::from_secs(20 * 60);
@@ -140,7 +140,7 @@ async fn attempt(
     let broken = async {
         scene.until_sent(WARM_UP).await?;
         (fault.make)(&mut scene).await?;
-        scene.until_sent(AFTERWARDS).await?;
+        scene.until_sent(plan.form.choose(AFTERWARDS.0, AFTERWARDS.1)).await?;
         let sent = *scene.load.acknowledged().borrow();
         scene.until_sent(plan.messages.saturating_sub(sent)).await
     };

@@ -21,8 +21,9 @@ use crate::load::history::History;
 use crate::load::{Load, LoadOptions};
 use crate::system::{Options, RedisKind, System};
 
-/// How many messages pass between two faults of a run: some number up to this.
-const BETWEEN_MAX: u64 = 200;
+/// How many messages pass between two faults of a run, in the short form and in the long one: some number up to this,
+/// which takes a second at the most.
+const BETWEEN_MAX: (u64, u64) = (200, 2_500);
 
 use attacks::Attack;
 
@@ -349,7 +350,7 @@ impl Scene {
 
     /// Waits until some more messages were acknowledged: the next fault is to hit at any time.
     pub(crate) async fn until_any_time(&mut self) -> Result<()> {
-        let more = self.random.u64(1..=BETWEEN_MAX);
+        let more = self.random.u64(1..=self.form.choose(BETWEEN_MAX.0, BETWEEN_MAX.1));
         self.until_sent(more).await
     }
 
