@@ -28,6 +28,7 @@ defaults
   timeout tunnel 75s
   timeout client-fin 5s
   timeout http-request 10s
+  timeout check 1s
   retries 3
   retry-on conn-failure
   option redispatch 1
@@ -66,12 +67,16 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Waits until it finds so many nodes ready; their names.
-    pub(crate) async fn until_serving(&self, count: usize) -> Result<Vec<String>> {
-        until(&format!("haproxy serves from {count} nodes"), async || {
-            self.serving().await.ok().filter(|serving| serving.len() == count)
-        })
-        .await
+    /// Waits until it finds so many nodes ready.
+    pub(crate) async fn until_serving(&self, count: usize) -> Result<()> {
+        let look = async || self.serving().await.ok().filter(|serving| serving.len() == count).map(drop);
+        until(&format!("haproxy serves from {count} nodes"), look).await
+    }
+
+    /// Waits until it sends nobody to this node any more.
+    pub(crate) async fn until_without(&self, node: &str) -> Result<()> {
+        let look = async || self.serving().await.ok().filter(|serving| serving.iter().all(|one| one != node)).map(drop);
+        until(&format!("haproxy serves without {node}"), look).await
     }
 
     /// The nodes that it finds ready.
