@@ -226,8 +226,10 @@ impl Load {
     }
 
     fn end_silence(&self) {
+        let mut recorded = self.history.lock();
+        // Under the lock: nobody has heard anything later.
         let now = self.history.now();
-        self.history.lock().clients.iter_mut().for_each(|client| client.silence.end(now));
+        recorded.clients.iter_mut().for_each(|client| client.silence.end(now));
     }
 
     async fn read_logs(&self, deadline: Instant) -> Vec<Option<Log>> {
