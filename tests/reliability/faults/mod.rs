@@ -242,6 +242,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         make: |scene| Box::pin(around::disk(scene)),
     },
     Fault {
+        name: "data-disk-full",
+        sentence: "The disk under a node's data folder is full: its SQLite file and the Redis that it started itself.",
+        short: &[Single],
+        full: &[Single],
+        options: |_| Options { spare_disk: Some(DISK_BYTES), ..Options::default() },
+        load: usual,
+        unnoticed: false,
+        make: |scene| Box::pin(around::data_folder(scene)),
+    },
+    Fault {
         name: "clock-jumps",
         sentence: "The clock of a node jumps by an hour, forth and back.",
         short: &[Single],

@@ -48,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) durability: Option<&'static str>,
     /// How large a disk the data of `single` are to lie on, if it is to be filled.
     pub(crate) small_disk: Option<u64>,
+    /// The same with nothing on it yet.
+    pub(crate) spare_disk: Option<u64>,
     /// Clients come through one of two proxies of the suite's own, which can break connections.
     pub(crate) client_proxies: bool,
     /// Each node reaches Redis through such a proxy; for `single` only.
@@ -74,8 +76,9 @@ pub(crate) struct System {
 impl System {
     /// Starts everything, with logs and data below `folder`, and waits until each node is ready and served from.
     pub(crate) async fn start(kind: RedisKind, options: Options, folder: &Path) -> Result<Self> {
-        let small_disk = options.small_disk.map(|bytes| SmallDisk::mount(folder, bytes)).transpose()?;
-        let data = small_disk.as_ref().map_or(folder, SmallDisk::path);
+        let bytes = options.small_disk.or(options.spare_disk);
+        let small_disk = bytes.map(|bytes| SmallDisk::mount(folder, bytes)).transpose()?;
+        let data = small_disk.as_ref().filter(|_| options.small_disk.is_some()).map_or(folder, SmallDisk::path);
         let redis = RedisSystem::start(kind, options.replicas, folder, data).await?;
         let postgres = Postgres::start();
         let durability = options.durability.unwrap_or(if kind == RedisKind::Single { "fsync" } else { "replica" });
