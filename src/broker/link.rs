@@ -44,6 +44,10 @@ pub(super) struct Route {
     pub(super) slot: u16,
 }
 
+/// What a connection has to go through before it is used.
+pub(super) type Prepare = Box<PrepareFn>;
+type PrepareFn = dyn Fn(MultiplexedConnection) -> BoxFuture<'static, RedisResult<()>> + Send + Sync;
+
 #[derive(Default)]
 struct Broken {
     number: AtomicU64,
@@ -53,15 +57,12 @@ struct Broken {
 impl Link {
     /// The link, and the future that keeps it connected until it is dropped. `prepare` runs on each new connection
     /// before anybody else uses it.
-    pub(super) fn new<P>(
+    pub(super) fn new(
         name: &'static str,
         route: Route,
         response_timeout: Duration,
-        prepare: Option<P>,
-    ) -> (Self, impl Future<Output = ()> + Send + use<P>)
-    where
-        P: Fn(MultiplexedConnection) -> BoxFuture<'static, RedisResult<()>> + Send + Sync + 'static,
-    {
+        prepare: Option<Prepare>,
+    ) -> (Self, BoxFuture<'static, ()>) {
         let (tx, open) = watch::channel(None);
         let broken = Arc::new(Broken::default());
         let link = Self { open, broken: broken.clone() };
@@ -69,7 +70,7 @@ impl Link {
             let config = config(response_timeout);
             let mut pause = PAUSE_MIN;
             for number in 1.. {
-                let connection = connect(name, &route, &config, prepare.as_ref(), &mut pause).await;
+                let connection = connect(name, &route, &config, prepare.as_deref(), &mut pause).await;
                 let since = Instant::now();
                 tx.send_replace(Some(Open { connection, number }));
                 while broken.number.load(Ordering::Acquire) < number {
@@ -84,7 +85,7 @@ impl Link {
                 }
             }
         };
-        (link, keep)
+        (link, Box::pin(keep))
     }
 
     /// The connection, waiting for it until the deadline; `None` where there is none by then.
@@ -129,7 +130,7 @@ async fn connect(
     name: &'static str,
     route: &Route,
     config: &AsyncConnectionConfig,
-    prepare: Option<&(impl Fn(MultiplexedConnection) -> BoxFuture<'static, RedisResult<()>> + Sync)>,
+    prepare: Option<&PrepareFn>,
     pause: &mut Duration,
 ) -> MultiplexedConnection {
     loop {

@@ -10,6 +10,7 @@ mod feed;
 mod history;
 mod janitor;
 mod keys;
+mod lanes;
 mod link;
 mod notice;
 mod servers;
@@ -41,7 +42,7 @@ use append::{Appender, Item};
 use feed::Progress;
 use history::Reader;
 use keys::Keys;
-use link::{Link, Route};
+use lanes::Lanes;
 use servers::Servers;
 
 /// What an acknowledged message has survived.
@@ -138,46 +139,15 @@ impl Broker {
         let servers = Servers::new(options.address.clone(), options.password.clone(), options.append_timeout);
         setup::check(&servers, &options, &keys, database).await?;
 
-        let mut tasks: Vec<(&'static str, BoxFuture<'static, ()>)> = Vec::new();
-        let mut link = |name, feeds: &[Feed], prepare: Option<bool>| {
-            let route = Route { servers: servers.clone(), slot: keys.slot(feeds[0]) };
-            let prepare = prepare.map(|survives| setup::origin(&keys, feeds, survives));
-            let (link, keep) = Link::new(name, route, options.append_timeout, prepare);
-            tasks.push((name, Box::pin(keep)));
-            link
-        };
-        let each: Vec<Vec<Feed>> = keys.feeds().map(|feed| vec![feed]).collect();
-        let all = vec![keys.feeds().collect::<Vec<_>>()];
-        let apart = if servers.is_cluster() { &each } else { &all };
-        // A connection that waits for replicas holds up what comes behind it, so that each feed gets its own.
-        let waits = matches!(options.durability, Durability::Replica { .. });
-        let survives_restart = matches!(
-            (&options.address, options.durability),
-            (Address::Unix(_) | Address::Single(_), Durability::Fsync)
-        );
-        let append_lanes = if waits { &each } else { apart };
-        let append_links: Vec<_> =
-            append_lanes.iter().map(|feeds| link("append link", feeds, Some(survives_restart))).collect();
-        let read_links: Vec<_> = apart.iter().map(|feeds| link("read link", feeds, None)).collect();
-
         janitor::announce(&servers, &keys, &options).await?;
-        // Before anybody reads, so that a first start finds no hole in its feeds.
-        for feeds in apart {
-            let connection = servers.pooled(keys.slot(feeds[0])).await?;
-            setup::origin(&keys, feeds, survives_restart)(connection.clone()).await?;
-        }
+        let lanes = Lanes::new(&servers, &keys, &options);
+        lanes.settle_origin().await?;
         let progress = Progress::new(options.feeds);
-        let mut readers = Vec::new();
-        for feeds in apart {
-            let lane =
-                |links: &[Link]| feeds.iter().map(|feed| links[feed.0 % links.len()].clone()).collect::<Vec<_>>();
-            let links = [lane(&append_links), lane(&read_links)].concat();
-            let route = Route { servers: servers.clone(), slot: keys.slot(feeds[0]) };
-            readers.push(FeedReader::begin(route, &keys, feeds, &options.group, &progress, links, metrics).await?);
-        }
-        let (appender, writers) = Appender::new(&append_links, &keys, &options, metrics);
+        let readers = lanes.readers(&progress, metrics).await?;
+        let (appender, writers) = Appender::new(&lanes.append, &keys, &options, metrics);
+        let Lanes { read: links, mut tasks, .. } = lanes;
         let shared = Shared {
-            reader: Reader { links: read_links, options: options.clone() },
+            reader: Reader { links, options: options.clone() },
             read_script: history::script(),
             page_reads: Semaphore::new(options.page_reads),
             keys,

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail, ensure};
-use futures_util::future::BoxFuture;
-use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
 use tracing::warn;
 use uuid::Uuid;
 
 use super::keys::{Feed, Keys, slot_of};
+use super::link::Prepare;
 use super::servers::{Address, Place, Servers};
 use super::{Durability, Options, value};
 use crate::finding::{Finding, Verdict};
@@ -217,13 +216,12 @@ pub(super) fn fits_installation(options: &Options, feeds: u64, found: &str, data
 
 /// What a new connection does before anything is appended on it: compare the primary with the one that each of these
 /// feeds saw last.
-pub(super) fn origin(
-    keys: &Keys,
-    feeds: &[Feed],
-    survives_restart: bool,
-) -> impl Fn(MultiplexedConnection) -> BoxFuture<'static, RedisResult<()>> + Send + Sync + use<> {
+pub(super) fn origin(keys: &Keys, feeds: &[Feed], options: &Options) -> Prepare {
     let states: Vec<String> = feeds.iter().map(|feed| keys.state(*feed)).collect();
-    move |mut connection| {
+    // One Redis that flushes before it answers comes back with all that it acknowledged; any other may not.
+    let alone = matches!(options.address, Address::Unix(_) | Address::Single(_));
+    let survives_restart = alone && options.durability == Durability::Fsync;
+    Box::new(move |mut connection| {
         let states = states.clone();
         Box::pin(async move {
             let info = Info(redis::cmd("INFO").arg("replication").query_async(&mut connection).await?);
@@ -243,7 +241,7 @@ pub(super) fn origin(
             }
             Ok(())
         })
-    }
+    })
 }
 
 fn describe(address: &Address) -> &'static str {

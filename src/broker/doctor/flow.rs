@@ -14,7 +14,7 @@ use super::super::keys::{Feed, Keys, slot_of};
 use super::super::link::{Link, Route};
 use super::super::notice::{FeedEntry, FeedEvent, Notice};
 use super::super::servers::Servers;
-use super::super::{Address, Durability, Options, outcome, setup, value};
+use super::super::{Options, outcome, setup, value};
 use super::{STEP_MAX, limited, named};
 use crate::finding::Finding;
 use crate::metrics::Metrics;
@@ -146,16 +146,14 @@ fn node(group: &str) -> &str {
 
 /// How long an entry of ours takes through each feed: appended at the durability that is set, and read back.
 async fn round_trips(servers: &Servers, keys: &Keys, options: &Options) -> anyhow::Result<Vec<(Feed, Duration)>> {
-    let survives_restart =
-        matches!((&options.address, options.durability), (Address::Unix(_) | Address::Single(_), Durability::Fsync));
     let mut upkeep: Vec<BoxFuture<'static, ()>> = Vec::new();
     let links: Vec<Link> = keys
         .feeds()
         .map(|feed| {
             let route = Route { servers: servers.clone(), slot: keys.slot(feed) };
-            let origin = setup::origin(keys, &[feed], survives_restart);
+            let origin = setup::origin(keys, &[feed], options);
             let (link, keep) = Link::new("round trip", route, options.append_timeout, Some(origin));
-            upkeep.push(Box::pin(keep));
+            upkeep.push(keep);
             link
         })
         .collect();
