@@ -316,7 +316,7 @@ impl Writer {
 
 /// Whether Redis says by the error's code that it would not write at all.
 fn is_refusal(error: &RedisError) -> bool {
-    let codes = ["MISCONF", "OOM", "BUSY", "NOREPLICAS", "NOAUTH", "NOPERM", "CROSSSLOT"];
+    let codes = ["MISCONF", "OOM", "BUSY", "NOAUTH", "NOPERM", "CROSSSLOT"];
     error.code().is_some_and(|code| codes.contains(&code))
 }
 

@@ -15,7 +15,9 @@ use super::servers::Servers;
 
 /// What a server answers that does not hold the keys, or may not be written to: it has done nothing, another one is to
 /// be looked for, or the same one again a little later.
-const ELSEWHERE: [&str; 7] = ["READONLY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "LOADING"];
+/// `NOREPLICAS` is what a primary says that was cut off, or has come back to find another in its place.
+const ELSEWHERE: [&str; 8] =
+    ["READONLY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "LOADING", "NOREPLICAS"];
 /// The first pause before connecting again; each further one doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// The longest pause before connecting again: how late at most a node notices that Redis is back.

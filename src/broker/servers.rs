@@ -151,13 +151,15 @@ impl Servers {
         best.map(|(_, place)| place).ok_or(why)
     }
 
+    /// With the configuration epoch, and the address that is told to clients: in the midst of a failover it is that of
+    /// the new primary already.
     async fn named_by(&self, sentinel: Place, name: &str) -> RedisResult<(u64, Place)> {
         let mut connection = self.of_pool(&sentinel).await?;
-        let primary: HashMap<String, String> =
-            redis::cmd("SENTINEL").arg("MASTER").arg(name).query_async(&mut connection).await?;
-        let field = |name: &str| primary.get(name).ok_or_else(|| value::unexpected("a primary"));
-        let port = field("port")?.parse().map_err(|_| value::unexpected("a port"))?;
-        Ok((field("config-epoch")?.parse().unwrap_or(0), Place::Tcp(field("ip")?.clone(), port)))
+        let mut ask = redis::pipe();
+        ask.cmd("SENTINEL").arg("MASTER").arg(name).cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name);
+        let (state, (host, port)): (HashMap<String, String>, (String, u16)) = ask.query_async(&mut connection).await?;
+        let epoch = state.get("config-epoch").and_then(|epoch| epoch.parse().ok());
+        Ok((epoch.ok_or_else(|| value::unexpected("a primary"))?, Place::Tcp(host, port)))
     }
 
     /// Asks the nodes in turn. Each time begins with another, so that one that knows no better is not asked for ever.

@@ -16,7 +16,7 @@ use crate::support::user::PASSWORD;
 use crate::support::{Request, TestUser};
 
 /// How long calm and attack take turns.
-const TURN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(8));
+const TURN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
 /// How often they do: the median counts, since neither is quiet on a machine that others use.
 const TURNS: (usize, usize) = (1, 3);
 /// How much worse a delivery may be under attack than in calm times.

@@ -26,7 +26,7 @@ const REFUSALS: Duration = Duration::from_millis(500);
 /// takes the other, so that they are hit by turns.
 pub(super) async fn cut(scene: &mut Scene) -> Result<()> {
     let mut turn = 0;
-    for _ in 0..scene.form.choose(1, 4) {
+    for _ in 0..scene.form.choose(1, 2) {
         for what in ["reset", "cut", "refuse"] {
             scene.until_any_time().await?;
             scene.mark(what);

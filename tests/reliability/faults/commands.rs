@@ -24,7 +24,7 @@ pub(super) async fn disturb(scene: &mut Scene) -> Result<()> {
         &["DEBUG", "SLEEP", "0.5"],
         &["DEBUG", "SLEEP", &sleep_for],
     ];
-    for _ in 0..scene.form.choose(1, 4) {
+    for _ in 0..scene.form.choose(1, 3) {
         for command in commands {
             scene.until_any_time().await?;
             let members = leading(scene).await?;
@@ -42,7 +42,7 @@ pub(super) async fn disturb(scene: &mut Scene) -> Result<()> {
 /// The nodes' consumer groups go, and the keys by which a janitor knows that a node lives; a node stands still for longer
 /// than a living one does, so that the others clean up behind it.
 pub(super) async fn forget_groups(scene: &mut Scene) -> Result<()> {
-    for _ in 0..scene.form.choose(1, 4) {
+    for _ in 0..scene.form.choose(1, 2) {
         scene.until_any_time().await?;
         scene.mark("groups destroyed");
         for member in leading(scene).await? {

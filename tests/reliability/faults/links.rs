@@ -15,7 +15,7 @@ const TIMES: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(WINDOW
 
 /// One node after the other loses its Redis, by a break that shows at once and by one that does not.
 pub(super) async fn cut(scene: &mut Scene) -> Result<()> {
-    for _ in 0..scene.form.choose(1, 3) {
+    for _ in 0..scene.form.choose(1, 2) {
         for time in TIMES {
             for silent in [false, true] {
                 if scene.form == super::Form::Short && silent != (time == TIMES[0]) {

@@ -92,8 +92,18 @@ pub(crate) const FAULTS: &[Fault] = &[
         sentence: "A primary is killed with SIGKILL, a replica takes over, and the former primary comes back as a replica.",
         short: &[Sentinel, Cluster],
         full: &[Sentinel, Cluster],
-        options: two_replicas_with_sentinel,
-        load: usual,
+        options: all_replicas,
+        load: may_lose_unacknowledged,
+        unnoticed: false,
+        make: |scene| Box::pin(redis::fail_over(scene)),
+    },
+    Fault {
+        name: "failover-one-of-two",
+        sentence: "The same where one of two replicas has to confirm: what the other one lacks may be lost, and is announced.",
+        short: &[],
+        full: &[Sentinel],
+        options: one_of_two_replicas,
+        load: may_lose,
         unnoticed: false,
         make: |scene| Box::pin(redis::fail_over(scene)),
     },
@@ -126,8 +136,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         sentence: "Redis is told to pause, to sleep, to forget its scripts, and to close all connections.",
         short: &[Single],
         full: ALL,
-        options: two_replicas_with_sentinel,
-        load: usual,
+        options: all_replicas,
+        load: may_lose_unacknowledged,
         unnoticed: false,
         make: |scene| Box::pin(commands::disturb(scene)),
     },
@@ -401,9 +411,16 @@ fn one_replica(_: RedisKind) -> Options {
     Options { replicas: 1, ..Options::default() }
 }
 
-/// While the one replica of a shard leads, nobody is there to confirm; with a second one, service goes on at once.
-fn two_replicas_with_sentinel(kind: RedisKind) -> Options {
-    Options { replicas: if kind == Sentinel { 2 } else { 1 }, ..Options::default() }
+/// While the one replica of a shard leads, nobody is there to confirm. With Sentinel there is a second one, and both have
+/// to: Sentinels need not promote the one that has.
+fn all_replicas(kind: RedisKind) -> Options {
+    let replicas = if kind == Sentinel { 2 } else { 1 };
+    Options { replicas, settings: vec![("PUBSUB_REPLICAS", replicas.to_string())], ..Options::default() }
+}
+
+/// Service goes on at once, and what only the other replica has may be lost.
+fn one_of_two_replicas(_: RedisKind) -> Options {
+    Options { replicas: 2, ..Options::default() }
 }
 
 /// What a node meets that is set up as the documentation says.
@@ -419,6 +436,11 @@ fn as_shipped(_: RedisKind) -> Options {
 }
 
 fn usual(_: &mut LoadOptions) {}
+
+/// What a primary took that was gone before a replica had it: never acknowledged, seen perhaps, and told to be gone.
+fn may_lose_unacknowledged(load: &mut LoadOptions) {
+    load.rules = Rules { loss: Loss::Unacknowledged, retention: None };
+}
 
 /// Redis itself is made to lose messages: they may be gone, and everybody has to be told.
 fn may_lose(load: &mut LoadOptions) {

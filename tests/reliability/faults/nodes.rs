@@ -42,7 +42,7 @@ pub(super) async fn restart_all(scene: &mut Scene) -> Result<()> {
 pub(super) async fn freeze(scene: &mut Scene) -> Result<()> {
     let times: &[Duration] = match scene.form {
         Form::Short => &[FREEZE_SHORT],
-        Form::Full => &[FREEZE_SHORT, FREEZE_LONG, FREEZE_SHORT],
+        Form::Full => &[FREEZE_SHORT, FREEZE_LONG],
     };
     for time in times {
         scene.until_any_time().await?;

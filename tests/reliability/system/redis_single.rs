@@ -20,10 +20,14 @@ pub(super) fn start(folder: &Path, data: &Path, appendfsync: &str) -> Redis {
 
 /// A primary, and replicas that follow it. The file is flushed every second, as is usual where replicas confirm.
 pub(super) async fn with_replicas(folder: &Path, replicas: usize) -> Result<Vec<Redis>> {
-    let mut members = vec![start(folder, folder, "everysec")];
+    // As docs/operations.md advises: a primary that was cut off, or comes back, takes nothing until it has a replica.
+    // With one replica alone that would be until the replica is well again.
+    let alone = if replicas > 1 { "min-replicas-to-write 1\n" } else { "" };
+    let data = format!("{DATA}{alone}appendfsync everysec\n");
+    let mut members = vec![launch(folder, "redis-0", None, |_| data.clone())];
     let port = members[0].port;
     for number in 1..=replicas {
-        let follow = format!("{DATA}appendfsync everysec\nreplicaof 127.0.0.1 {port}\n");
+        let follow = format!("{data}replicaof 127.0.0.1 {port}\n");
         members.push(launch(folder, &format!("redis-{number}"), None, |_| follow.clone()));
     }
     Ok(members)

@@ -151,7 +151,7 @@ impl Case<'_> {
             .cursor
             .is_some_and(|cursor| walk.seen.contains(&cursor) && self.standing(channel, cursor) == Standing::Gone);
         let told = matches!(walk.gap, Some(GapReason::RolledBack | GapReason::EpochChanged));
-        if stays && lost && !told && self.rules.loss == Loss::Allowed {
+        if stays && lost && !told && self.rules.loss != Loss::Forbidden {
             let sentence = format!("{:?} was lost, and nothing told it so", walk.cursor);
             self.report_seen(Kind::SilentLoss, client, channel, &sentence);
         }

@@ -22,6 +22,8 @@ const TOLD_PER_KIND: usize = 20;
 pub(crate) enum Loss {
     #[default]
     Forbidden,
+    /// Of what nobody was told is written: it may have been seen on a server that did not stay.
+    Unacknowledged,
     /// Listeners are to be told of it all the same.
     Allowed,
 }

@@ -467,6 +467,24 @@ fn a_loss_that_may_be_is_counted_and_must_be_told() {
 }
 
 #[test]
+fn what_nobody_was_told_is_written_may_vanish_where_that_is_told() {
+    let rules = Rules { loss: Loss::Unacknowledged, retention: None };
+    assert_eq!(lossy().kinds(rules), [Lost], "what was acknowledged may not");
+    let mut run = lossy();
+    for message in [4, 5] {
+        let attempt = &mut run.recorded.messages[message].attempts[0];
+        attempt.answer = attempt.answer.map(|(at, _)| (at, Answer::Refused(Refusal::Open)));
+    }
+    run.recorded.messages[4].attempts.truncate(1);
+    let found = run.kinds(rules);
+    assert!(!found.contains(&Lost) && !found.contains(&Vanished) && !found.contains(&SilentLoss), "{found:?}");
+    assert!(run.kinds(Rules::default()).contains(&Vanished));
+    let gap = run.place(BOB, anew(0)) - 1;
+    run.seen(BOB).remove(gap);
+    assert!(run.kinds(rules).contains(&SilentLoss));
+}
+
+#[test]
 fn a_new_epoch_without_loss_is_legal_and_announced() {
     let mut run = good();
     for client in [BOB, EVE] {

@@ -55,9 +55,9 @@ impl Case<'_> {
         let open = message.attempts.iter().any(|attempt| is_open(attempt.answer));
         let told = format!("the answers to the message at {id} of {}", self.channel(message.channel));
         let refused = message.attempts.iter().any(|attempt| matches!(attempt.answer, Some((_, Answer::Refused(_)))));
-        if self.rules.loss == Loss::Forbidden && !one_id {
+        if self.rules.loss != Loss::Allowed && !one_id {
             self.report(Kind::Dup, format!("{told} name several positions"));
-        } else if self.rules.loss == Loss::Forbidden && firsts > 1 {
+        } else if self.rules.loss != Loss::Allowed && firsts > 1 {
             self.report(Kind::Dup, format!("{told} call {firsts} attempts the first"));
         } else if firsts == 0 && !open && refused {
             self.report(Kind::FalseRefusal, format!("{told} refuse it first, and then call it written before"));
