@@ -35,9 +35,13 @@ const NOT_PROMISED: &str = "\
 
 - **Replication is asynchronous.** `PUBSUB_DURABILITY=replica` has `WAIT` ask that so many replicas have a message before
   it is acknowledged. This is not consensus: whoever chooses the next primary need not choose a replica that had
-  confirmed. With one replica, the one that confirmed is the one that takes over. With several, Sentinel and Cluster
-  prefer the one that is furthest, which is the best that they know, and no guarantee. Where an acknowledged message is
-  lost that way, Burble begins a new epoch, and listeners are told by a `gap`.
+  confirmed. Sentinels know how far a replica is from what they asked up to ten seconds ago. So an acknowledged message is
+  safe from the loss of a primary where **all** its replicas have to confirm: one replica (as on the Cluster here), or
+  `PUBSUB_REPLICAS` set to how many there are (as in `failover` under Sentinels), at the price that nothing is
+  acknowledged until the lost server is back. Where one of two has to confirm, service goes on at once, and messages may
+  be lost (`failover-one-of-two`). Whatever is lost, Burble begins a new epoch, and every listener that had it is told.
+- **What was seen may go before it is acknowledged.** Listeners get a message once the primary has it. If the primary is
+  lost before a replica has the message, its sender never hears `ok`, and whoever saw it is told by a `gap`.
 - **`appendfsync everysec`**, which the replicated set-ups run with here, may lose the last second or two when a whole
   machine fails. `PUBSUB_DURABILITY=fsync` takes `appendfsync always`.
 - **No power failure was simulated.** SIGKILL takes a process away, while the kernel keeps what it had written: it proves
