@@ -69,8 +69,7 @@ pub(super) async fn make(scene: &mut Scene, attack: Attack) -> Result<()> {
             attackers.spawn(assail(attack, node, mallory.clone(), number));
         }
         attacked.push(turn(scene).await);
-        let alive = scene.system.nodes[0].is_ready().await;
-        ensure!(alive, "the node is not ready under {attack:?}");
+        scene.system.nodes[0].until_ready().await?;
         attackers.shutdown().await;
         scene.mark("calm");
     }
