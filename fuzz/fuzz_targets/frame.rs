@@ -7,7 +7,7 @@
 #[path = "../../src/error.rs"]
 mod error;
 #[expect(dead_code, reason = "the decoder is not all there is")]
-#[path = "../../src/model.rs"]
+#[path = "../../src/model/mod.rs"]
 mod model;
 #[expect(dead_code, unused_imports, reason = "the decoder is not all there is")]
 #[path = "../../src/protocol/mod.rs"]
