@@ -78,12 +78,13 @@ async fn run_all(cli: &Cli) -> Result<bool> {
         let verdict = run::run(fault, setup, plan, Path::new(FOLDER), &bar).await;
         bar.suspend(|| tell(cli, &verdict));
         verdicts.push(verdict);
+        // Each time, so that a run that is interrupted leaves what it has.
+        if let Some(file) = &cli.report {
+            let page = report::page(&verdicts, &command());
+            std::fs::write(file, page).with_context(|| format!("{} cannot be written", file.display()))?;
+        }
     }
     bar.finish_and_clear();
-    if let Some(file) = &cli.report {
-        let page = report::page(&verdicts, &command());
-        std::fs::write(file, page).with_context(|| format!("{} cannot be written", file.display()))?;
-    }
     let broken = verdicts.iter().filter(|verdict| !verdict.is_kept()).count();
     if !cli.json {
         println!("{} runs, {broken} with a broken promise", verdicts.len());
