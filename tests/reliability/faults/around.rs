@@ -104,11 +104,8 @@ pub(super) async fn data_folder(scene: &mut Scene) -> Result<()> {
 }
 
 async fn until(load: &Load, more: u64) -> Result<()> {
-    let mut acknowledged = load.acknowledged();
-    let enough = *acknowledged.borrow() + more;
-    let reached = timeout(RECOVERY_MAX, acknowledged.wait_for(|count| *count >= enough)).await;
-    reached.context("nothing is acknowledged any more")?.context("the writers are gone")?;
-    Ok(())
+    let reached = timeout(RECOVERY_MAX, load.until_acknowledged(more)).await;
+    reached.context("nothing is acknowledged any more")?.context("the writers are gone")
 }
 
 /// Until a writer is told so, since the disk fills only with what is written.

@@ -362,10 +362,7 @@ impl Scene {
 
     /// Waits until so many more messages were acknowledged.
     pub(crate) async fn until_sent(&self, more: u64) -> Result<()> {
-        let mut acknowledged = self.load.acknowledged();
-        let enough = *acknowledged.borrow() + more;
-        acknowledged.wait_for(|count| *count >= enough).await.context("the writers are gone")?;
-        Ok(())
+        self.load.until_acknowledged(more).await.context("the writers are gone")
     }
 
     /// Waits until some more messages were acknowledged: the next fault is to hit at any time.

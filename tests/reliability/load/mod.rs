@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::watch::{self, error::RecvError};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -118,6 +118,16 @@ impl Load {
     /// How many messages were acknowledged so far.
     pub(crate) fn acknowledged(&self) -> watch::Receiver<u64> {
         self.acknowledged.clone()
+    }
+
+    /// Waits until so many more were.
+    ///
+    /// # Errors
+    /// Where the writers are gone.
+    pub(crate) async fn until_acknowledged(&self, more: u64) -> Result<(), RecvError> {
+        let mut acknowledged = self.acknowledged();
+        let enough = *acknowledged.borrow() + more;
+        acknowledged.wait_for(|count| *count >= enough).await.map(drop)
     }
 
     /// Sends nothing new until [`go_on`](Self::go_on).

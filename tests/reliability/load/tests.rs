@@ -11,9 +11,7 @@ use crate::support::{LONG_PATIENCE, TestServer, TestUser, eventually, within};
 
 /// Until so many more messages were acknowledged.
 async fn acknowledged(load: &Load, more: u64) {
-    let mut count = load.acknowledged();
-    let goal = *count.borrow() + more;
-    within(LONG_PATIENCE, "messages are acknowledged", count.wait_for(|count| *count >= goal)).await.expect("writers");
+    within(LONG_PATIENCE, "messages are acknowledged", load.until_acknowledged(more)).await.expect("writers");
 }
 
 /// Until one more client was told that the log does not answer.
