@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::attackers::Orders;
 use crate::system::RedisKind;
 
 const EXAMPLES: &str = "\
@@ -67,6 +68,8 @@ pub(crate) struct Cli {
     /// How `--list` prints; `terse` is how other tools ask for it
     #[arg(long, value_name = "FORMAT", hide = true)]
     pub(crate) format: Option<String>,
+    #[command(flatten)]
+    pub(crate) orders: Orders,
     #[command(flatten)]
     _meant_for_others: MeantForOthers,
 }

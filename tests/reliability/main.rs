@@ -1,5 +1,6 @@
 //! The reliability suite: three nodes on real servers, a load, a fault, and a judge. `--help` tells how to run it.
 
+mod attackers;
 mod check;
 mod cli;
 mod faults;
@@ -36,6 +37,9 @@ const FULL_RATE: u32 = 2_500;
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.orders.follow().await {
+        return ExitCode::SUCCESS;
+    }
     let work = async {
         match cli.check {
             true => check::check(&Path::new(FOLDER).join("check")).await.map(|()| true),

@@ -1,173 +1,92 @@
 //! Attacks on one node, past the reverse proxy, while all others and everybody else work as usual. What they cost is
 //! told by the deliveries of the same run: those of calm times against those under attack.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Form, Scene};
-use crate::support::user::PASSWORD;
-use crate::support::{Request, TestUser};
+use crate::attackers::{Attack, Attackers};
+use crate::support::TestUser;
+use crate::system::machine::cpu_time;
 
 /// How long calm and attack take turns.
-const TURN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+const TURN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
 /// How often they do: the median counts, since neither is quiet on a machine that others use.
 const TURNS: (usize, usize) = (1, 3);
 /// How much worse a delivery may be under attack than in calm times.
 const WORSE_MAX: f64 = 2.0;
 /// What no attack needs to undercut: noise on an idle machine.
 const NOISE: Duration = Duration::from_millis(5);
-/// Between two bytes of those who are slow on purpose.
-const DRIP: Duration = Duration::from_millis(500);
-/// Between two blows of those who are not.
-const BLOW: Duration = Duration::from_millis(20);
-/// Deeper than any parser should follow.
-const NESTING: usize = 20_000;
-const LARGE_FRAME_BYTES: usize = 1024 * 1024;
 
-/// Who attacks: a connection each, over and over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Attack {
-    SlowHeaders,
-    SlowBodies,
-    SlowReaders,
-    Strangers,
-    LargeFrames,
-    Nesting,
-    Logins,
+/// What a turn showed.
+struct Turn {
+    /// Of the deliveries.
+    p99: Duration,
+    /// Cores that the attacked node used.
+    node: f64,
+    /// Those that the attackers used.
+    attackers: f64,
 }
 
-impl Attack {
-    /// How many there are, in the short form and in the long one.
-    fn crowd(self, form: Form) -> usize {
-        match self {
-            Self::SlowHeaders | Self::SlowBodies => form.choose(100, 1_000),
-            Self::SlowReaders => form.choose(20, 200),
-            Self::Strangers => form.choose(500, 10_000),
-            Self::LargeFrames | Self::Nesting => form.choose(5, 20),
-            Self::Logins => form.choose(10, 50),
-        }
+/// How many attackers there are.
+fn crowd(attack: Attack, form: Form) -> usize {
+    match attack {
+        Attack::SlowHeaders | Attack::SlowBodies => form.choose(100, 1_000),
+        Attack::SlowReaders => form.choose(20, 200),
+        Attack::Strangers => form.choose(500, 10_000),
+        Attack::LargeFrames | Attack::Nesting => form.choose(5, 20),
+        Attack::Logins => form.choose(10, 50),
     }
 }
 
 /// Calm and attack by turns; the ratio of their medians is what counts, in the long form.
 pub(super) async fn make(scene: &mut Scene, attack: Attack) -> Result<()> {
-    let node = scene.system.nodes[0].address;
-    let mallory = TestUser::sign_up(node, "mallory").await;
+    let mallory = TestUser::sign_up(scene.system.nodes[0].address, "mallory").await;
     let (mut calm, mut attacked) = (Vec::new(), Vec::new());
     for _ in 0..scene.form.choose(TURNS.0, TURNS.1) {
-        calm.push(turn(scene).await);
+        calm.push(turn(scene, None).await?);
         scene.mark(&format!("{attack:?}"));
-        let mut attackers = JoinSet::new();
-        for number in 0..attack.crowd(scene.form) {
-            attackers.spawn(assail(attack, node, mallory.clone(), number));
-        }
-        attacked.push(turn(scene).await);
+        let attackers = Attackers::start(attack, &mallory, crowd(attack, scene.form))?;
+        attacked.push(turn(scene, Some(&attackers)).await?);
         scene.system.nodes[0].until_ready().await?;
-        attackers.shutdown().await;
+        attackers.stop().await?;
         scene.mark("calm");
     }
-    let (calm, attacked) = (median(calm).context("no turn")?, median(attacked).context("no turn")?);
-    let ratio = attacked.as_secs_f64() / calm.as_secs_f64().max(f64::MIN_POSITIVE);
-    scene.note = Some(format!("p99 of delivery {calm:.1?} in calm times, {attacked:.1?} under attack"));
+    let (calm, attacked) = (median(calm)?, median(attacked)?);
+    scene.note = Some(format!(
+        "p99 of delivery {:.1?} in calm times, {:.1?} under attack; cores used by the node {:.2} and {:.2}, by the attackers {:.2}",
+        calm.p99, attacked.p99, calm.node, attacked.node, attacked.attackers
+    ));
+    let ratio = attacked.p99.as_secs_f64() / calm.p99.as_secs_f64().max(f64::MIN_POSITIVE);
     if scene.form == Form::Full {
-        ensure!(ratio <= WORSE_MAX || attacked <= NOISE, "deliveries took {ratio:.1} times as long under {attack:?}");
+        let kept = ratio <= WORSE_MAX || attacked.p99 <= NOISE;
+        ensure!(
+            kept,
+            "deliveries took {ratio:.1} times as long under {attack:?}: {}",
+            scene.note.as_deref().unwrap_or_default()
+        );
     }
     Ok(())
 }
 
-/// The p99 of the deliveries of one turn.
-async fn turn(scene: &Scene) -> Duration {
-    let from = scene.history.now();
+async fn turn(scene: &Scene, attackers: Option<&Attackers>) -> Result<Turn> {
+    let cpu = || -> Result<_> {
+        let attackers = attackers.and_then(Attackers::pid).map_or(Ok(Duration::ZERO), cpu_time)?;
+        Ok((cpu_time(scene.system.nodes[0].pid()?)?, attackers))
+    };
+    let (began, from, before) = (Instant::now(), scene.history.now(), cpu()?);
     sleep(scene.form.choose(TURN.0, TURN.1)).await;
-    let to = scene.history.now();
-    scene.history.deliveries(from, to).p99
+    let (took, to, after) = (began.elapsed(), scene.history.now(), cpu()?);
+    let cores = |after: Duration, before: Duration| (after - before).div_duration_f64(took);
+    let (node, attackers) = (cores(after.0, before.0), cores(after.1, before.1));
+    Ok(Turn { p99: scene.history.deliveries(from, to).p99, node, attackers })
 }
 
-fn median(mut times: Vec<Duration>) -> Option<Duration> {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied()
-}
-
-/// One attacker, for ever. Whatever the node does to it, it comes again.
-async fn assail(attack: Attack, node: SocketAddr, mallory: TestUser, number: usize) {
-    loop {
-        // That it is refused, or put out, is what is hoped for.
-        let _: Result<()> = match attack {
-            Attack::SlowHeaders => drip(node, "GET /ws HTTP/1.1\r\nHost: burble\r\nX-Slow: ").await,
-            Attack::SlowBodies => {
-                let head = "POST /login HTTP/1.1\r\nHost: burble\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n";
-                drip(node, head).await
-            }
-            Attack::SlowReaders => deaf(&mallory).await,
-            Attack::Strangers => stranger(node).await,
-            Attack::LargeFrames => large_frame(&mallory).await,
-            Attack::Nesting => nested(&mallory).await,
-            Attack::Logins => guess(node, number).await,
-        };
-        sleep(BLOW).await;
-    }
-}
-
-async fn drip(node: SocketAddr, begin: &str) -> Result<()> {
-    let mut stream = TcpStream::connect(node).await?;
-    stream.write_all(begin.as_bytes()).await?;
-    loop {
-        sleep(DRIP).await;
-        stream.write_all(b"x").await?;
-    }
-}
-
-/// Joins what everybody writes to, from the beginning, and reads nothing.
-async fn deaf(mallory: &TestUser) -> Result<()> {
-    let Ok(mut session) = mallory.try_session().await else { return Ok(()) };
-    for number in 0..4 {
-        let join = json!({"op": "join", "channel": format!("load-{number}"), "since": "0-0"});
-        session.begin(join).await;
-    }
-    std::future::pending().await
-}
-
-/// Opens a socket, says nothing, and stays until it is put out.
-async fn stranger(node: SocketAddr) -> Result<()> {
-    let mut stream = TcpStream::connect(node).await?;
-    let upgrade = "GET /ws HTTP/1.1\r\nHost: burble\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    stream.write_all(upgrade.as_bytes()).await?;
-    while stream.read(&mut [0; 512]).await? > 0 {}
-    Ok(())
-}
-
-async fn large_frame(mallory: &TestUser) -> Result<()> {
-    let Ok(mut session) = mallory.try_session().await else { return Ok(()) };
-    session.raw("x".repeat(LARGE_FRAME_BYTES)).await;
-    while session.try_next().await.is_ok() {}
-    Ok(())
-}
-
-async fn nested(mallory: &TestUser) -> Result<()> {
-    let Ok(mut session) = mallory.try_session().await else { return Ok(()) };
-    let frame = format!(r#"{{"op":"send","channel":"load-0","data":{}"#, r#"{"a":"#.repeat(NESTING / 2));
-    loop {
-        session.raw(frame.clone()).await;
-        if session.try_next().await.is_err() {
-            return Ok(());
-        }
-        sleep(BLOW).await;
-    }
-}
-
-/// Names that nobody has, so that every guess costs the node a whole hash.
-async fn guess(node: SocketAddr, number: usize) -> Result<()> {
-    for turn in 0.. {
-        let body = json!({"name": format!("guess-{number}-{turn}"), "password": PASSWORD});
-        Request::new("POST", "/login").json(&body).try_send(node).await?;
-    }
-    Ok(())
+/// The turn in the middle, by its deliveries.
+fn median(mut turns: Vec<Turn>) -> Result<Turn> {
+    turns.sort_unstable_by_key(|turn| turn.p99);
+    let middle = turns.len() / 2;
+    turns.into_iter().nth(middle).context("there was no turn")
 }

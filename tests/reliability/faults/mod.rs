@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use fastrand::Rng;
 use futures_util::future::LocalBoxFuture;
 
+use crate::attackers::Attack;
 use crate::load::checker::{Loss, Rules};
 use crate::load::history::History;
 use crate::load::{Load, LoadOptions};
@@ -24,8 +25,6 @@ use crate::system::{Options, RedisKind, System};
 /// How many messages pass between two faults of a run, in the short form and in the long one: some number up to this,
 /// which takes a second at the most.
 const BETWEEN_MAX: (u64, u64) = (200, 2_500);
-
-use attacks::Attack;
 
 use RedisKind::{Cluster, Sentinel, Single};
 

@@ -1,6 +1,12 @@
 //! Where a run took place: the programs with their versions, and the machine.
 
 use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// What `/proc` counts processor time in: a hundredth of a second, on every Linux that programs see.
+const TICK: Duration = Duration::from_millis(10);
 
 /// The rows of the report's table: what, and which.
 pub(crate) fn describe() -> Vec<(&'static str, String)> {
@@ -13,6 +19,16 @@ pub(crate) fn describe() -> Vec<(&'static str, String)> {
         ("Kernel", read("/proc/sys/kernel/osrelease")),
         ("Machine", format!("{cores} cores, {}", memory())),
     ]
+}
+
+/// The processor time that a process has used so far, in user space and in the kernel.
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
+    // The 14th and 15th field, counted from behind the name, which may hold anything.
+    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' ').skip(11).take(2));
+    let ticks: u32 = fields.into_iter().flatten().flat_map(str::parse::<u32>).sum();
+    Ok(TICK * ticks)
 }
 
 fn build() -> &'static str {

@@ -128,8 +128,17 @@ impl Node {
         self.signal("CONT")
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        Ok(self.running()?.pid())
+    }
+
     fn signal(&self, name: &str) -> Result<()> {
-        self.server.as_ref().with_context(|| format!("{} does not run", self.name))?.signal(name);
+        self.running()?.signal(name);
         Ok(())
+    }
+
+    fn running(&self) -> Result<&TestServer> {
+        self.server.as_ref().with_context(|| format!("{} does not run", self.name))
     }
 }
