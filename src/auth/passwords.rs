@@ -8,8 +8,8 @@ use anyhow::{Context, anyhow};
 use pbkdf2::phc::PasswordHash;
 use pbkdf2::{Algorithm, Params, PasswordHasher, PasswordVerifier, Pbkdf2};
 use tokio::runtime::{self, Runtime};
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, Waiting};
@@ -21,8 +21,11 @@ pub const PASSWORD_CHARS_MAX: usize = 256;
 /// When to come again where too many are waiting.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How much the threads that hash give way to all others, on top of the niceness of the node: on a machine that is busy
-/// they get about a tenth of what a thread gets that serves messages. See nice(1).
+/// So long a round may take on a thread that gets only what no other wants: several times what one takes on the slowest
+/// machines.
+const ROUND_MAX: Duration = Duration::from_micros(3);
+/// How much the threads of the second try give way to others, on top of the niceness of the node: on a machine that is
+/// busy they get about a tenth of what a thread gets that serves messages. See nice(1).
 #[cfg(target_os = "linux")]
 const NICER: i32 = 10;
 /// There is nothing nicer.
@@ -74,6 +77,9 @@ pub enum Verdict {
 }
 
 /// Hashes and verifies, with at most so many at a time and so many waiting. Clones share the threads.
+///
+/// A hash is tried on a thread that runs only when nothing else wants the processor, and so delays nothing. Where that
+/// does not come to its end, since the machine is busy all the time, another one tries too that only gives way.
 #[derive(Clone)]
 pub struct Passwords {
     scheme: Pbkdf2,
@@ -82,7 +88,10 @@ pub struct Passwords {
     dummy: Arc<str>,
     running: Arc<Semaphore>,
     admitted: Arc<Semaphore>,
-    threads: Arc<Threads>,
+    idle: Arc<Threads>,
+    nicer: Arc<Threads>,
+    /// When the second one tries.
+    starved_after: Duration,
     metrics: Metrics,
 }
 
@@ -90,28 +99,52 @@ pub struct Passwords {
 struct Threads(Option<Runtime>);
 
 impl Threads {
-    fn new(count: usize) -> anyhow::Result<Self> {
+    /// So many at the most, each of which begins with that.
+    fn new(count: usize, begin: impl Fn() + Send + Sync + 'static) -> anyhow::Result<Self> {
         let mut builder = runtime::Builder::new_current_thread();
-        builder.max_blocking_threads(count).thread_name("password").on_thread_start(|| {
-            // A thread alone has a niceness on Linux only; elsewhere it would be that of the whole node.
-            #[cfg(target_os = "linux")]
-            if let Err(error) = give_way() {
-                tracing::warn!(%error, "Sign-ins may hold up messages: their threads cannot be made to give way");
-            }
-        });
+        builder.max_blocking_threads(count).thread_name("password").on_thread_start(begin);
         Ok(Self(Some(builder.build()?)))
     }
 
-    fn runtime(&self) -> &Runtime {
-        self.0.as_ref().expect("it is there until it is dropped")
+    /// What comes of it, on one of the threads. It is not begun where nobody waits for it any more.
+    fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+        let (done, outcome) = oneshot::channel();
+        let work = move || {
+            if !done.is_closed() {
+                let _: Result<(), T> = done.send(work());
+            }
+        };
+        drop(self.0.as_ref().expect("it is there until it is dropped").spawn_blocking(work));
+        outcome
     }
 }
 
-/// Makes this thread nicer than the node.
-#[cfg(target_os = "linux")]
-fn give_way() -> rustix::io::Result<()> {
-    let niceness = rustix::process::getpriority_process(None)?;
-    rustix::process::setpriority_process(None, (niceness + NICER).min(NICEST))
+/// Has this thread run only when no other wants to. See SCHED_IDLE in sched(7).
+fn run_when_idle() {
+    #[cfg(target_os = "linux")]
+    {
+        use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let thread = thread_priority::thread_native_id();
+        // It sets the niceness too, which is refused to a node that is nice itself, and means nothing here.
+        let result = thread_priority::set_thread_priority_and_policy(thread, ThreadPriority::Min, idle);
+        if thread_priority::thread_schedule_policy() != Ok(idle) {
+            tracing::warn!(?result, "Sign-ins may hold up messages: their threads cannot be made to run when idle");
+        }
+    }
+}
+
+/// Makes this thread nicer than the node. A thread alone has a niceness on Linux only; elsewhere it would be that of the
+/// whole node.
+fn be_nicer() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{getpriority_process, setpriority_process};
+        let nicer = getpriority_process(None).map(|niceness| (niceness + NICER).min(NICEST));
+        if let Err(error) = nicer.and_then(|niceness| setpriority_process(None, niceness)) {
+            tracing::warn!(%error, "Sign-ins may hold up messages: their threads cannot be made to give way");
+        }
+    }
 }
 
 impl Drop for Threads {
@@ -135,7 +168,9 @@ impl Passwords {
             scheme: Pbkdf2::new(Algorithm::Pbkdf2Sha256, params),
             rounds,
             dummy: dummy(params)?.into(),
-            threads: Arc::new(Threads::new(threads)?),
+            idle: Arc::new(Threads::new(threads, run_when_idle)?),
+            nicer: Arc::new(Threads::new(threads, be_nicer)?),
+            starved_after: ROUND_MAX * rounds,
             running: Arc::new(Semaphore::new(threads)),
             admitted: Arc::new(Semaphore::new(threads.saturating_add(waiting_max).min(Semaphore::MAX_PERMITS))),
             metrics,
@@ -166,24 +201,36 @@ impl Passwords {
         .await
     }
 
-    async fn on_a_thread<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| {
+    async fn on_a_thread<T, W>(&self, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce() -> Result<T> + Clone + Send + 'static,
+    {
+        let admitted = Arc::new(self.admitted.clone().try_acquire_owned().map_err(|_| {
             self.metrics.refused_total.with(["passwords"]).increment(1);
             Error::RateLimited(RETRY_AFTER)
-        })?;
+        })?);
         let waiting = Waiting::new(&self.metrics.password_queue);
-        let running = self.running.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let _running = self.running.acquire().await.expect("the semaphore is never closed");
         drop(waiting);
         let seconds = self.metrics.password_seconds.clone();
-        // The permits go with the work: it runs to its end even if nobody waits for it any more.
-        let done = self.threads.runtime().spawn_blocking(move || {
-            let _permits = (admitted, running);
+        let work = move || {
+            // With the work: it runs to its end even if nobody waits for it any more.
+            let _admitted = admitted;
             let began = Instant::now();
             let done = work();
             seconds.record(began.elapsed());
             done
-        });
-        done.await.map_err(|e| Error::Internal(e.into()))?
+        };
+        let mut first = self.idle.run(work.clone());
+        let done = match timeout(self.starved_after, &mut first).await {
+            Ok(done) => done,
+            Err(_) => tokio::select! {
+                done = first => done,
+                done = self.nicer.run(work) => done,
+            },
+        };
+        done.map_err(|e| Error::Internal(e.into()))?
     }
 
     fn hash_now(&self, password: &Password) -> Result<String> {
@@ -246,11 +293,42 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn only_the_threads_that_hash_give_way_to_others() {
-        let niceness = || rustix::process::getpriority_process(None).unwrap();
-        let before = niceness();
-        assert_eq!(passwords().on_a_thread(move || Ok(niceness())).await.unwrap(), (before + NICER).min(NICEST));
-        assert_eq!(niceness(), before);
+    async fn the_threads_that_hash_give_way_and_no_others() {
+        let passwords = passwords();
+        let scheduled = || {
+            let niceness = rustix::process::getpriority_process(None).unwrap();
+            (format!("{:?}", thread_priority::thread_schedule_policy().unwrap()), niceness)
+        };
+        let before = scheduled();
+        let on_idle = passwords.idle.run(scheduled).await.unwrap();
+        assert_eq!(on_idle.0, "Normal(Idle)");
+        let on_nicer = passwords.nicer.run(scheduled).await.unwrap();
+        assert_eq!(on_nicer, (before.0.clone(), (before.1 + NICER).min(NICEST)));
+        assert_eq!(scheduled(), before);
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_gets_nowhere_holds_nobody_up() {
+        let passwords = passwords();
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let stuck = passwords.idle.run(move || held.recv());
+        let hash = passwords.hash(password("correct horse")).await.unwrap();
+        assert!(hash.starts_with("$pbkdf2-sha256$"), "the second one did it");
+        drop(go_on);
+        assert!(stuck.await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_begun() {
+        let passwords = passwords();
+        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let stuck = passwords.idle.run(move || held.recv());
+        let (begun, is_begun) = std::sync::mpsc::channel();
+        drop(passwords.idle.run(move || begun.send(())));
+        drop(go_on);
+        assert!(stuck.await.unwrap().is_err());
+        assert!(passwords.idle.run(|| ()).await.is_ok(), "all before it is over");
+        assert!(is_begun.recv().is_err());
     }
 
     #[tokio::test]

@@ -68,7 +68,7 @@ impl Settings {
         };
         settings.places = read.places;
         if settings.auth.password_threads == 0 {
-            settings.auth.password_threads = thread::available_parallelism().map_or(1, NonZero::get);
+            settings.auth.password_threads = thread::available_parallelism().map_or(1, NonZero::get).div_ceil(2);
         }
         problems.extend(settings.contradictions());
         if problems.is_empty() { Ok(settings) } else { Err(ConfigError { problems }) }

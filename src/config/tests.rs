@@ -44,7 +44,7 @@ fn a_node_starts_without_any_setting() {
     assert_eq!((it.ops.host.as_str(), it.ops.port), ("127.0.0.1", 9100));
     assert_eq!((it.auth.secret, it.auth.secret_previous), (None, None));
     assert_eq!((it.auth.access_seconds, it.auth.refresh_days, it.auth.password_rounds), (900, 30, 600_000));
-    assert_eq!(it.auth.password_threads, thread::available_parallelism().unwrap().get());
+    assert_eq!(it.auth.password_threads, thread::available_parallelism().unwrap().get().div_ceil(2));
     assert!(it.pubsub.is_embedded() && it.pubsub.servers().is_empty());
     assert_eq!((it.pubsub.server_port, it.pubsub.server_pass.is_none()), (6379, true));
     assert_eq!((it.pubsub.server_mode, it.pubsub.durability), (RedisMode::Single, Durability::Fsync));
