@@ -192,6 +192,7 @@ impl Node {
             joins: limit.session_joins,
             commands_per_second: limit.session_commands_per_second,
             user_commands_per_second: limit.user_commands_per_second,
+            user_bytes_per_second: limit.user_bytes_per_second,
             per_user: limit.sessions_per_user,
             durability: pubsub.durability.as_str(),
             dedupe: Duration::from_secs(pubsub.dedupe_seconds),

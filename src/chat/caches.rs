@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quick_cache::sync::Cache;
 
-use super::Rate;
+use super::UserRates;
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::{Channel, ChannelId, ChannelName, Membership, SignInId, User, UserId};
@@ -22,7 +22,7 @@ pub(super) struct Caches {
     memberships: Cache<(ChannelId, UserId), Option<Membership>>,
     users: Cache<UserId, Arc<User>>,
     used_pairs: Cache<(SignInId, u32), ()>,
-    rates: Cache<UserId, Arc<Rate>>,
+    rates: Cache<UserId, Arc<UserRates>>,
     metrics: Metrics,
 }
 
@@ -104,7 +104,7 @@ impl Caches {
     }
 
     /// The user's count. One that is forgotten begins anew, which only a user may gain from who is among the least busy.
-    pub(super) fn rate(&self, user: UserId) -> Arc<Rate> {
+    pub(super) fn rates(&self, user: UserId) -> Arc<UserRates> {
         let new = || Ok::<_, std::convert::Infallible>(Arc::default());
         match self.rates.get_or_insert_with(&user, new) {
             Ok(rate) => rate,

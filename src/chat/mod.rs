@@ -25,7 +25,7 @@ pub use channels::ListedChannel;
 pub use delivery::Deliverer;
 pub use messages::Sending;
 pub use outbox::announce_left_behind;
-pub use rate::Rate;
+pub use rate::{Rate, UserRates};
 pub use recheck::recheck;
 pub use replay::{CatchUp, Replay};
 pub use turns::Turn;
@@ -121,9 +121,9 @@ impl Chat {
         &self.shared.replay
     }
 
-    /// What counts the commands and requests of a user on this node.
-    pub fn rate(&self, user: UserId) -> Arc<Rate> {
-        self.shared.caches.rate(user)
+    /// What counts the commands, requests and bytes of a user on this node.
+    pub fn rates(&self, user: UserId) -> Arc<UserRates> {
+        self.shared.caches.rates(user)
     }
 
     /// Counts a request of a user among their commands.
@@ -132,7 +132,7 @@ impl Chat {
     /// `rate_limited` where there were too many in this second.
     pub fn count_request(&self, caller: &Caller) -> Result<()> {
         let Some(max) = self.shared.rules.user_commands_per_second.max() else { return Ok(()) };
-        let (count, left) = self.rate(caller.user).count();
+        let (count, left) = self.rates(caller.user).commands.count(1);
         if count <= max {
             return Ok(());
         }

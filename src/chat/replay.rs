@@ -100,41 +100,51 @@ impl Replay {
         Self { shared: Arc::new(Inner { broker, metrics, tasks, turns, flights: Mutex::default(), whole }) }
     }
 
-    /// What follows the cursor, and the turn in which it was read: `turn`, as long as that goes on, else the next one
-    /// that is free. Waits for both however long it takes; drop it to give up.
+    /// A turn of a session, for all that it reads.
+    pub fn turn(&self) -> Turn {
+        self.shared.turns.turn()
+    }
+
+    /// What follows the cursor, read in a turn, which goes on. Waits for both however long it takes; drop it to give up.
     ///
-    /// `generation` is the one of the room, named before anything was read: pages of another say nothing about it.
+    /// `first` is what the log began with a moment ago, for those who want all of it: a page that begins with it is as
+    /// good as one that is read anew. `generation` is the one of the room, named before anything was read: pages of
+    /// another say nothing about it.
     pub async fn after(
         &self,
         channel: Arc<Channel>,
         generation: u64,
         cursor: Position,
-        turn: Option<Turn>,
-    ) -> (CatchUp, Turn) {
+        first: Option<Position>,
+        turn: &Turn,
+    ) -> CatchUp {
         let mut pause = PAUSE_MIN;
-        let mut turn = turn.filter(Turn::goes_on);
         loop {
-            let held = match turn.take() {
-                Some(turn) => turn,
-                None => self.shared.turns.next().await,
-            };
-            if let Some(caught_up) = self.try_after(&channel, generation, cursor).await {
-                return (caught_up, held);
+            turn.wait().await;
+            if let Some(caught_up) = self.try_after(&channel, generation, cursor, first).await {
+                return caught_up;
             }
             // Who cannot go on is in nobody's way.
-            drop(held);
+            turn.pass_on();
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
-    async fn try_after(&self, channel: &Arc<Channel>, generation: u64, cursor: Position) -> Option<CatchUp> {
-        if cursor != Position::BEGINNING {
-            let next = cursor.next();
+    async fn try_after(
+        &self,
+        channel: &Arc<Channel>,
+        generation: u64,
+        cursor: Position,
+        first: Option<Position>,
+    ) -> Option<CatchUp> {
+        let next =
+            if cursor == Position::BEGINNING { first.filter(|first| *first != cursor) } else { Some(cursor.next()) };
+        if let Some(next) = next {
             let key = Key::Aligned(channel.id, generation, next.epoch, next.seq / PAGE_ENTRIES);
             let page = self.page(channel, key).await?;
-            let from = page.frames.partition_point(|frame| frame.position <= cursor);
-            let follows = page.frames.get(from).is_some_and(|frame| frame.position.follows(cursor));
+            let from = page.frames.partition_point(|frame| frame.position < next);
+            let follows = page.frames.get(from).is_some_and(|frame| frame.position == next && next > cursor);
             if follows || page.ends.last == Some(cursor) {
                 return Some(CatchUp { page, from, gap: None });
             }

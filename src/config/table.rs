@@ -139,7 +139,7 @@ settings! {
         "AUTH_REFRESH_DAYS" refresh_days: u32, Number(1, 3_650), Value("30");
         /// Rounds of PBKDF2 for a password; fewer than 600000 only with `ENV=development`.
         "AUTH_PASSWORD_ROUNDS" password_rounds: u32, Number(1_000, u32::MAX as u64), Value("600000");
-        /// Threads that hash passwords; 0 is one for each core.
+        /// Threads that hash passwords; 0 is one for every two cores.
         "AUTH_PASSWORD_THREADS" password_threads: usize, Number(0, 256), Value("0");
     }
 
@@ -214,6 +214,8 @@ settings! {
         "LIMIT_SESSION_COMMANDS_PER_SECOND" session_commands_per_second: Limit, LIMIT, Value("10000");
         /// Commands of all sessions of a user on a node, and their HTTP requests, in a second.
         "LIMIT_USER_COMMANDS_PER_SECOND" user_commands_per_second: Limit, LIMIT, Value("20000");
+        /// Bytes of frames that a node reads from all sessions of a user in a second; what is more waits unread.
+        "LIMIT_USER_BYTES_PER_SECOND" user_bytes_per_second: Limit, LIMIT, Value("4194304");
         /// Wrong passwords for a name from one address in 15 minutes, before each doubles the wait for the next.
         "LIMIT_SIGN_IN_FAILURES" sign_in_failures: Limit, LIMIT, Value("10");
         /// The same for a name from all addresses; who signed in from theirs in the last 30 days does not wait.
@@ -225,9 +227,9 @@ settings! {
         /// Sign-ins and sign-ups that wait for a password thread; beyond it `rate_limited`.
         "LIMIT_PASSWORD_QUEUE" password_queue: usize, Number(1, 65_536), Value("64");
         /// Pages of history read from Redis at a time.
-        "LIMIT_PAGE_READS" page_reads: usize, Number(1, 65_536), Value("64");
+        "LIMIT_PAGE_READS" page_reads: usize, Number(1, 65_536), Value("16");
         /// Sessions of a node that are given what they missed at a time; the others wait for their turn.
-        "LIMIT_REPLAYS" replays: Limit, LIMIT, Value("1024");
+        "LIMIT_REPLAYS" replays: Limit, LIMIT, Value("16");
     }
 
     /// Logs.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,6 +35,9 @@ use crate::protocol::http::ErrorBody;
 
 /// The most bytes of a request's headers.
 const HEADERS_BYTES_MAX: usize = 16 * 1024;
+/// What the kernel keeps for a client beyond what is on its way to it.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 32 * 1024;
 /// The pause after the system gave no connection, for want of descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The connections that are told at a time why they are turned away; further ones are closed without a word.
@@ -107,7 +111,7 @@ impl Listener {
     }
 
     fn spawn(&self, stream: TcpStream, peer: IpAddr, admitted: Admitted) {
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_little(&stream)) {
             return debug!(%error, "The connection is gone already");
         }
         let service = Service {
@@ -121,6 +125,14 @@ impl Listener {
         };
         self.tasks.spawn(connection(stream, service, self.headers_timeout, self.stop.clone()));
     }
+}
+
+/// Has the kernel take only so much ahead of what the network takes: else each client that reads slowly has megabytes
+/// of it.
+fn keep_little(stream: &TcpStream) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    Ok(())
 }
 
 async fn connection<R>(stream: TcpStream, service: Service<R>, headers_timeout: Duration, stop: CancellationToken)

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 
 use super::Session;
 use super::socket::End;
-use crate::chat::{CatchUp, Turn};
+use crate::chat::CatchUp;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::hub::{Ended, Frame, Hub, Listener, ListenerKey, Read, Room};
@@ -25,8 +25,8 @@ pub(super) struct Subscription {
     generation: u64,
     /// What comes next is read from the log.
     in_log: bool,
-    /// The client asked for all that is retained, so what is missing before it is no gap.
-    from_beginning: bool,
+    /// The client asked for all that is retained, which began here, so what is missing before it is no gap.
+    from_first: Option<Position>,
     /// `caught_up` is owed once the cursor has reached this.
     owed: Option<Position>,
 }
@@ -45,7 +45,7 @@ impl Subscription {
     /// The gap before a frame that comes from the middle of a page or of the ring.
     fn gap_before(&self, next: Position) -> Option<GapReason> {
         match self.cursor {
-            Position::BEGINNING if self.from_beginning || next.seq == 0 => None,
+            Position::BEGINNING if self.from_first.is_some() || next.seq == 0 => None,
             Position::BEGINNING => Some(GapReason::Trimmed),
             cursor if next.follows(cursor) => None,
             cursor if next.epoch == cursor.epoch => Some(GapReason::Trimmed),
@@ -89,7 +89,7 @@ impl Session {
             cursor: since.unwrap_or(Position::BEGINNING),
             generation,
             in_log: false,
-            from_beginning: since == Some(Position::BEGINNING),
+            from_first: None,
             owed: None,
         };
         if chat.admit(&self.caller, &channel).await? != membership {
@@ -100,6 +100,9 @@ impl Session {
         match since {
             None => subscription.cursor = head,
             Some(since) => {
+                if since == Position::BEGINNING {
+                    subscription.from_first = Some(ends.first.unwrap_or(since));
+                }
                 subscription.owed = Some(head);
                 subscription.in_log = !subscription.room.serves(since);
                 let source = if subscription.in_log { "log" } else { "ring" };
@@ -162,28 +165,21 @@ impl Session {
     pub(super) fn read_on(&mut self) {
         while self.page.is_none() {
             let Some(id) = self.behind.pop_front() else {
-                self.turn = None;
+                self.socket.turn = None;
                 return;
             };
             let Some(subscription) = self.subscriptions.get(&id) else { continue };
             let replay = self.all.chat.replay().clone();
-            let (channel, generation, cursor) =
-                (subscription.channel().clone(), subscription.generation, subscription.cursor);
-            let turn = self.turn.take();
-            let read = async move { replay.after(channel, generation, cursor, turn).await };
+            let (channel, generation) = (subscription.channel().clone(), subscription.generation);
+            let (cursor, first) = (subscription.cursor, subscription.from_first);
+            let turn = self.socket.turn.get_or_insert_with(|| Arc::new(replay.turn())).clone();
+            let read = async move { replay.after(channel, generation, cursor, first, &turn).await };
             self.page = Some((id, read.boxed()));
         }
     }
 
-    /// Writes a page of the log, and keeps the turn for the next one, where there is one to come.
-    pub(super) async fn catch_up(&mut self, id: u32, found: CatchUp, turn: Turn) -> Result<(), End> {
-        let written = self.write_caught_up(id, found).await;
-        self.turn = Some(turn).filter(|_| !self.behind.is_empty());
-        written
-    }
-
     /// Writes a page of the log, and goes back to the ring where that was the last.
-    async fn write_caught_up(&mut self, id: u32, found: CatchUp) -> Result<(), End> {
+    pub(super) async fn catch_up(&mut self, id: u32, found: CatchUp) -> Result<(), End> {
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return Ok(()) };
         // After the page: the node has handled all that its feed held when the page was read.
         let seen = subscription.room.seen(subscription.key);
@@ -210,13 +206,13 @@ impl Session {
     /// no more.
     async fn write_page(&mut self, id: u32, found: &CatchUp, ended: Option<Ended>) -> Result<bool, End> {
         let mut gap = found.gap;
-        for frame in found.frames() {
+        for frames in found.frames().chunk_by(|one, next| next.position.follows(one.position)) {
             let Some(subscription) = self.subscriptions.get_mut(&id) else { return Ok(true) };
-            let gap = gap.take().or_else(|| subscription.gap_before(frame.position));
+            let gap = gap.take().or_else(|| subscription.gap_before(frames[0].position));
             if let Some(reason) = gap {
                 self.tell_gap(id, reason, found.ends()).await?;
             }
-            if !self.write_frames(id, std::slice::from_ref(frame), ended).await? {
+            if !self.write_frames(id, frames, ended).await? {
                 return Ok(false);
             }
         }

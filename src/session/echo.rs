@@ -22,7 +22,7 @@ impl Sessions {
                 Err(ended) = echo(&mut socket) => ended,
                 () = sessions.stop.cancelled() => End::Close(CloseCode::Restart),
             };
-            socket.close(ended).await;
+            socket.close(ended, |_| {}).await;
         });
     }
 }

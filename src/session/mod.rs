@@ -25,7 +25,7 @@ use tracing::{debug, info};
 pub use sign_in::{Guest, Ticket};
 pub use socket::Upgraded;
 
-use crate::chat::{CatchUp, Chat, Turn};
+use crate::chat::{CatchUp, Chat};
 use crate::clock;
 use crate::config::Limit;
 use crate::error::Result;
@@ -64,6 +64,8 @@ pub struct Options {
     pub commands_per_second: Limit,
     /// How many commands all sessions of a user may send in a second.
     pub user_commands_per_second: Limit,
+    /// How many bytes of frames of a user are read in a second.
+    pub user_bytes_per_second: Limit,
     /// How many sessions a user may have on this node.
     pub per_user: Limit,
     /// The word for what an `ok` to `send` stands for.
@@ -151,7 +153,7 @@ impl Sessions {
         let ticket = match ticket {
             Ok(ticket) => ticket,
             Err(end) => {
-                Box::pin(socket.close(end)).await;
+                Box::pin(socket.close(end, |_| {})).await;
                 return (end, None);
             }
         };
@@ -159,9 +161,9 @@ impl Sessions {
         let mut session = Session::new(self.clone(), ticket, socket);
         let end = session.run(entering, began).await;
         // Out of all channels before the goodbye: who lingers listens to nothing.
-        let Session { socket, subscriptions, presence, .. } = session;
+        let Session { socket, subscriptions, presence, rates, .. } = session;
         drop((subscriptions, presence));
-        Box::pin(socket.close(end)).await;
+        Box::pin(socket.close(end, |bytes| _ = rates.pause(bytes))).await;
         (end, Some(id))
     }
 
@@ -195,14 +197,14 @@ struct Session {
     behind: VecDeque<u32>,
     /// The page that is being read, and for whom.
     page: Option<PageRead>,
-    /// The turn to be given what was missed, between two pages.
-    turn: Option<Turn>,
     /// The sends that wait for the log, and the channel they go to.
     pending: FuturesOrdered<BoxFuture<'static, Sending>>,
     pending_channel: Option<ChannelName>,
     /// The command that waits until they are answered.
     held: Option<Request>,
     rates: Rates,
+    /// Nothing is read before this.
+    read_at: Option<Instant>,
     next_ping: Instant,
     /// When the next tick is due.
     tick_at: Option<Instant>,
@@ -211,7 +213,7 @@ struct Session {
 }
 
 /// A page on its way, and the subscription that it is for.
-type PageRead = (u32, BoxFuture<'static, (CatchUp, Turn)>);
+type PageRead = (u32, BoxFuture<'static, CatchUp>);
 
 /// A send and its outcome.
 struct Sending {
@@ -223,9 +225,11 @@ struct Sending {
 impl Session {
     fn new(all: Sessions, ticket: Ticket, socket: Socket) -> Self {
         let Ticket { session, caller, presence, wake } = ticket;
-        let (own_max, user_max) = (all.options.commands_per_second, all.options.user_commands_per_second);
+        let rates = Rates::new(&all.options, all.chat.rates(caller.user));
         Self {
-            rates: Rates::new(own_max, all.chat.rate(caller.user), user_max),
+            // A new session is no way around what the others of the user have sent.
+            read_at: rates.pause(0).map(|pause| Instant::now() + pause),
+            rates,
             next_ping: Instant::now() + jittered(all.options.ping),
             all,
             id: session,
@@ -238,7 +242,6 @@ impl Session {
             next_subscription: 0,
             behind: VecDeque::new(),
             page: None,
-            turn: None,
             pending: FuturesOrdered::new(),
             pending_channel: None,
             held: None,
@@ -273,12 +276,11 @@ impl Session {
             self.look(&mut woken).await?;
             self.read_on();
             self.socket.flush().await?;
-            let may_read = self.held.is_none() && self.pending.len() < PENDING_MAX;
             tokio::select! {
-                incoming = self.socket.next(), if may_read => self.take_in(incoming).await?,
+                incoming = self.socket.next(), if self.may_read() => self.take_in(incoming).await?,
                 () = self.wake.woken() => {}
                 Some(sending) = self.pending.next(), if !self.pending.is_empty() => self.answer_sends(sending).await?,
-                (id, found, turn) = page(&mut self.page) => self.catch_up(id, found, turn).await?,
+                (id, found) = page(&mut self.page) => self.catch_up(id, found).await?,
                 () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(Instant::now() + self.leave_after()),
                 () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => {
                     return Err(Box::pin(self.say_goodbye()).await);
@@ -297,7 +299,7 @@ impl Session {
                 Some(Incoming::Alive) => {}
                 None => return Ok(()),
             }
-            if self.held.is_some() || self.pending.len() >= PENDING_MAX {
+            if !self.may_read() {
                 return Ok(());
             }
             incoming = self.socket.next_now();
@@ -307,6 +309,10 @@ impl Session {
             Some(Incoming::End(end)) => Err(end),
             _ => Ok(()),
         }
+    }
+
+    fn may_read(&self) -> bool {
+        self.held.is_none() && self.pending.len() < PENDING_MAX && self.read_at.is_none()
     }
 
     async fn look(&mut self, woken: &mut Woken) -> Result<(), End> {
@@ -330,6 +336,7 @@ impl Session {
     async fn tick(&mut self) -> Result<(), End> {
         let now = Instant::now();
         self.tick_at = self.tick_at.filter(|at| *at > now);
+        self.read_at = self.read_at.filter(|at| *at > now);
         if self.socket.seen_at + self.all.options.silence <= now {
             return Err(End::Close(CloseCode::Silent));
         }
@@ -355,7 +362,8 @@ impl Session {
         let left_ms = self.caller.expires_at - clock::now_ms();
         let told_in_ms = if self.told_expiring { left_ms } else { left_ms - EXPIRING_MS };
         let token = Duration::from_millis(u64::try_from(told_in_ms).unwrap_or(0));
-        let due = self.next_ping.min(silent_at).saturating_duration_since(now).min(token).min(HORIZON);
+        let next = self.next_ping.min(silent_at).min(self.read_at.unwrap_or(silent_at));
+        let due = next.saturating_duration_since(now).min(token).min(HORIZON);
         if self.tick_at.is_none_or(|at| now + due + SAME < at) {
             self.tick_at = Some(now + due);
             self.all.timer.tick_after(&self.wake, due);
@@ -391,13 +399,13 @@ impl Session {
 }
 
 /// The page that is being read; never, where there is none. Cancel-safe: the read goes on when asked again.
-async fn page(page: &mut Option<PageRead>) -> (u32, CatchUp, Turn) {
+async fn page(page: &mut Option<PageRead>) -> (u32, CatchUp) {
     match page {
         Some((subscription, read)) => {
-            let (found, turn) = read.await;
+            let found = read.await;
             let subscription = *subscription;
             *page = None;
-            (subscription, found, turn)
+            (subscription, found)
         }
         None => std::future::pending().await,
     }

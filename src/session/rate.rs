@@ -1,9 +1,11 @@
-//! How many commands a session may send, alone and together with the others of its user: so many in each second.
+//! How much a session may send, alone and together with the others of its user: so many commands in each second, and so
+//! many bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::chat::Rate;
+use super::Options;
+use crate::chat::{Rate, UserRates};
 use crate::config::Limit;
 
 /// How many times the limit may be passed in a window before the session counts as flooding.
@@ -24,18 +26,33 @@ pub(super) enum Verdict {
 pub(super) struct Rates {
     own: Rate,
     own_max: Limit,
-    user: Arc<Rate>,
+    user: Arc<UserRates>,
     user_max: Limit,
+    bytes_max: Limit,
 }
 
 impl Rates {
-    pub(super) fn new(own_max: Limit, user: Arc<Rate>, user_max: Limit) -> Self {
-        Self { own: Rate::default(), own_max, user, user_max }
+    pub(super) fn new(options: &Options, user: Arc<UserRates>) -> Self {
+        Self {
+            own: Rate::default(),
+            own_max: options.commands_per_second,
+            user,
+            user_max: options.user_commands_per_second,
+            bytes_max: options.user_bytes_per_second,
+        }
+    }
+
+    /// Counts the bytes of a frame: how long nothing more is to be read, if they were too many. Nothing is refused: what
+    /// the client sends meanwhile waits in its own network, where it costs this node nothing.
+    pub(super) fn pause(&self, bytes: usize) -> Option<Duration> {
+        let max = self.bytes_max.max()?;
+        let (count, left) = self.user.bytes.count(bytes);
+        (count > max).then_some(left)
     }
 
     pub(super) fn check(&self) -> Verdict {
         if let Some(max) = self.own_max.max() {
-            let (count, left) = self.own.count();
+            let (count, left) = self.own.count(1);
             if count > max.saturating_mul(FLOODING) {
                 return Verdict::Flooding;
             }
@@ -44,7 +61,7 @@ impl Rates {
             }
         }
         if let Some(max) = self.user_max.max() {
-            let (count, left) = self.user.count();
+            let (count, left) = self.user.commands.count(1);
             if count > max {
                 return Verdict::Later(left, "user_rate");
             }

@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
+use crate::chat::Turn;
 use crate::hub::Wake;
 use crate::protocol::CloseCode;
 
@@ -27,6 +28,8 @@ const WRITE_BUFFER: usize = 16 * 1024;
 /// Never reached: what does not fit the socket is waited for, so that one frame at most comes on top of what is gathered;
 /// and the largest, a page of history, has less than 13 MiB. A frame beyond it would end the connection.
 const WRITE_BUFFER_MAX: usize = 32 * 1024 * 1024;
+/// What is read at a time of what nobody wants any more.
+const REST_BUFFER: usize = 64 * 1024;
 /// How long the peer has to read the last frame.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -67,6 +70,8 @@ pub(super) struct Socket {
     cut: CancellationToken,
     /// The last sign of life of the peer.
     pub(super) seen_at: Instant,
+    /// The turn to be given what was missed. It is passed on where the peer has to be waited for.
+    pub(super) turn: Option<Arc<Turn>>,
     dirty: bool,
 }
 
@@ -88,7 +93,7 @@ impl Socket {
             .max_message_size(Some(message_bytes_max));
         let wire = Wire { stream: upgraded.stream, wrote_at: Instant::now() };
         let ws = WebSocketStream::from_partially_read(wire, upgraded.read.to_vec(), Role::Server, Some(config)).await;
-        Self { ws, wake, silence, cut, seen_at: Instant::now(), dirty: false }
+        Self { ws, wake, silence, cut, seen_at: Instant::now(), turn: None, dirty: false }
     }
 
     /// What the peer sent next. Cancel-safe.
@@ -152,6 +157,9 @@ impl Socket {
         if let Some(done) = poll_fn(|cx| poll(&mut self.ws, cx)).now_or_never() {
             return done.map_err(|_| End::Gone);
         }
+        if let Some(turn) = &self.turn {
+            turn.pass_on();
+        }
         let wake = self.wake.clone();
         let result = loop {
             let deadline = self.ws.get_ref().wrote_at + self.silence;
@@ -173,8 +181,9 @@ impl Socket {
         result
     }
 
-    /// Says goodbye, and waits until the peer has read it: some proxies lose the code otherwise.
-    pub(super) async fn close(mut self, end: End) {
+    /// Says goodbye, and waits until the peer has read it: some proxies lose the code otherwise. What the peer sends
+    /// meanwhile is `rest`'s to count.
+    pub(super) async fn close(mut self, end: End, rest: impl Fn(usize)) {
         let goodbye = async {
             if let End::Close(code) = end {
                 let frame = CloseFrame { code: code.number().into(), reason: code.reason().into() };
@@ -182,14 +191,20 @@ impl Socket {
             } else {
                 self.ws.flush().await?;
             }
-            while let Some(Ok(_)) = self.ws.next().await {}
+            while let Some(Ok(message)) = self.ws.next().await {
+                rest(message.len());
+            }
             // After an error of the protocol the library reads no further: the peer still has to be heard out, or the
             // kernel resets the connection and the code is lost.
             let wire = self.ws.get_mut();
             tokio::io::AsyncWriteExt::shutdown(&mut wire.stream).await?;
-            let mut rest = [0; 1024];
-            while tokio::io::AsyncReadExt::read(&mut wire.stream, &mut rest).await? > 0 {}
-            Ok::<_, Error>(())
+            let mut buffer = vec![0; REST_BUFFER];
+            loop {
+                match tokio::io::AsyncReadExt::read(&mut wire.stream, &mut buffer).await? {
+                    0 => return Ok::<_, Error>(()),
+                    bytes => rest(bytes),
+                }
+            }
         };
         let _ = timeout(LINGER, goodbye).await;
     }
