@@ -20,7 +20,7 @@ use crate::auth::{Passwords, Tokens};
 use crate::broker::embedded::{self, Embedded};
 use crate::broker::{Address, Broker, Durability, Options as LogOptions};
 use crate::chat::{AttemptLimits, Chat, Deliverer, Rules, announce_left_behind, forget_expired, recheck};
-use crate::config::{self, Database, Origins, RedisMode, Settings, TrustedProxies};
+use crate::config::{self, Origins, RedisMode, Settings, TrustedProxies};
 use crate::doctor;
 use crate::finding::Finding;
 use crate::http::{self, Admission, Api, Listener, Ops};
@@ -68,7 +68,7 @@ pub async fn examine(settings: &Settings, visit: Option<doctor::Visit>, tell: im
         None => embedded::running(&settings.data_dir).await.map(Address::Unix),
     };
     let log = address.map(|address| log_options(settings, address));
-    doctor::examine(settings, log, store_url(settings), visit, tell).await;
+    doctor::examine(settings, log, StoreUrl::from(&settings.server.db), visit, tell).await;
 }
 
 async fn told((terminate, interrupt): &mut (Signal, Signal)) {
@@ -109,7 +109,7 @@ impl Node {
         let secret = config::auth_secret(settings)?;
         let (end_redis, redis) = (CancellationToken::new(), TaskTracker::new());
         let address = redis_address(settings, &end_redis, &redis, &metrics).await?;
-        let store = Store::connect(&store_url(settings)).await?;
+        let store = Store::connect(&StoreUrl::from(&settings.server.db)).await?;
         let (broker, log) = Broker::connect(log_options(settings, address), store.installation_id(), &metrics).await?;
         let (told_ended, ended) = mpsc::channel(1);
         let mut node = Self {
@@ -323,13 +323,6 @@ fn named_redis(settings: &Settings) -> Option<Address> {
         },
         RedisMode::Cluster => Address::Cluster(servers),
     })
-}
-
-fn store_url(settings: &Settings) -> StoreUrl {
-    match &settings.server.db {
-        Database::Sqlite(path) => StoreUrl::Sqlite(path.clone()),
-        Database::Postgres(url) => StoreUrl::Postgres(url.expose().to_owned()),
-    }
 }
 
 fn log_options(settings: &Settings, address: Address) -> LogOptions {
