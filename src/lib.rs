@@ -24,6 +24,7 @@ pub mod chat;
 
 pub mod session;
 
+pub mod admin;
 pub mod doctor;
 pub mod http;
 

@@ -15,7 +15,7 @@ const ROWS: &[&[&str]] = &[
     &["broker", "hub", "store"],
     &["chat"],
     &["session"],
-    &["doctor", "http"],
+    &["admin", "doctor", "http"],
     &["app"],
 ];
 
