@@ -12,6 +12,7 @@ pub mod metrics;
 
 pub mod config;
 
+pub mod systemd;
 pub mod telemetry;
 
 pub mod auth;

@@ -115,7 +115,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("from"), dir.path().join("to"));
         fs::create_dir(&from).unwrap();
-        let manifest = "file a.1.base.rdb seq 1 type b\nfile old seq 1 type h\nfile a.2.incr.aof seq 2 type i startoffset 4\n";
+        let manifest =
+            "file a.1.base.rdb seq 1 type b\nfile old seq 1 type h\nfile a.2.incr.aof seq 2 type i startoffset 4\n";
         fs::write(from.join(MANIFEST), manifest).unwrap();
         for part in ["a.1.base.rdb", "a.2.incr.aof", "old", "temp"] {
             fs::write(from.join(part), part).unwrap();

@@ -189,11 +189,8 @@ impl Channels<'_> {
 async fn retire(tx: &impl ConnectionTrait, row: Model) -> Result<Outgoing> {
     let (channel, name) = (ChannelId(row.id), stored(row.name.parse())?);
     // The floor is above whatever earlier channels of the name had.
-    let retire = retired::ActiveModel {
-        name: Set(row.name.clone()),
-        epoch: Set(row.epoch_floor),
-        deleting: Set(Some(row.id)),
-    };
+    let retire =
+        retired::ActiveModel { name: Set(row.name.clone()), epoch: Set(row.epoch_floor), deleting: Set(Some(row.id)) };
     let again = [retired::Column::Epoch, retired::Column::Deleting];
     retired::Entity::insert(retire)
         .on_conflict(OnConflict::column(retired::Column::Name).update_columns(again).to_owned())

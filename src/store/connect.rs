@@ -81,13 +81,19 @@ pub(super) async fn beside(database: &StoreUrl) -> anyhow::Result<Opened> {
             let write = sqlite_pool(options, 1).await?;
             Opened { kind: StoreKind::Sqlite, read: write.clone(), write, lock: None }
         }
-        StoreUrl::Postgres(url) => serve_postgres(postgres_options(url)?).await.context("Postgres cannot be reached")?,
+        StoreUrl::Postgres(url) => {
+            serve_postgres(postgres_options(url)?).await.context("Postgres cannot be reached")?
+        }
     };
     let pending = Migrator::get_pending_migrations(&opened.write).await.context(
         "the tables are of a later version of Burble, or no Burble's; run the commands of the version that the nodes run",
     )?;
     let pending: Vec<_> = pending.iter().map(|migration| migration.name()).collect();
-    ensure!(pending.is_empty(), "the tables are older than this version ({}): `burble migrate` first", pending.join(", "));
+    ensure!(
+        pending.is_empty(),
+        "the tables are older than this version ({}): `burble migrate` first",
+        pending.join(", ")
+    );
     Ok(opened)
 }
 

@@ -10,7 +10,7 @@ use burble::{config, metrics};
 const ROWS: &[&[&str]] = &[
     &["error", "finding"],
     &["model"],
-    &["clock", "config", "metrics", "protocol"],
+    &["clock", "config", "metrics", "protocol", "systemd"],
     &["auth", "telemetry"],
     &["broker", "hub", "store"],
     &["chat"],

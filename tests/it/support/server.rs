@@ -218,6 +218,11 @@ impl TestServer {
         self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The folder that everything of it lies in.
+    pub(crate) fn data(&self) -> &Path {
+        self.setup.data.path()
+    }
+
     fn redis_socket(&self) -> PathBuf {
         self.setup.data.path().join("data/redis/redis.sock")
     }
