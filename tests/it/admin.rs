@@ -15,7 +15,8 @@ use crate::support::{PATIENCE, Request, TestServer, TestUser, eventually, text, 
 async fn asked(server: &TestServer, arguments: &[&str], input: &str) -> Value {
     let file = server.data().join("input");
     fs::write(&file, input).expect("a file of the test");
-    let arguments: Vec<_> = arguments.iter().map(|word| if *word == "INPUT" { file.to_str().unwrap() } else { word }).collect();
+    let arguments: Vec<_> =
+        arguments.iter().map(|word| if *word == "INPUT" { file.to_str().unwrap() } else { word }).collect();
     let done = server.run_beside(&[&arguments[..], &["--json"]].concat(), &[]).await;
     assert!(done.status.success(), "{arguments:?}: {}", done.output);
     serde_json::from_str(&done.output).unwrap_or_else(|_| panic!("no JSON: {}", done.output))
@@ -57,7 +58,8 @@ async fn manages_accounts(server: &TestServer) {
     bob.user.try_refresh().await.refused(401, "unauthenticated");
     bob.user.get("/me").await.refused(401, "unauthenticated");
     let listed = asked(server, &["user", "list"], "").await;
-    let disabled: Vec<_> = listed["users"].as_array().unwrap().iter().map(|user| user["disabled_at"].is_i64()).collect();
+    let disabled: Vec<_> =
+        listed["users"].as_array().unwrap().iter().map(|user| user["disabled_at"].is_i64()).collect();
     assert_eq!(disabled, [false, true]);
     asked(server, &["user", "enable", "bob"], "").await;
     assert_eq!(log_in(server, "bob", PASSWORD).await, 200);
@@ -83,7 +85,9 @@ async fn a_channel_that_the_operator_deletes_is_gone_for_its_listeners() {
     assert_eq!(ann.next_event().await, json!({"ev": "left", "channel": "tea", "reason": "deleted"}));
     ann.user.get("/channels/tea").await.refused(404, "channel_not_found");
     refused(&server, &["channel", "delete", "tea", "--yes"], "there is no channel tea").await;
-    let free = async || (ann.user.post("/channels", json!({"name": "tea", "kind": "public"})).await.status == 201).then_some(());
+    let free = async || {
+        (ann.user.post("/channels", json!({"name": "tea", "kind": "public"})).await.status == 201).then_some(())
+    };
     eventually("the name is free", free).await;
 }
 
@@ -170,10 +174,12 @@ async fn a_backup_of_postgres_is_put_back_into_an_empty_database() {
     let env = [("SERVER_DB", empty.as_str())];
     let done = server.run_beside(&["restore", folder.to_str().unwrap()], &env).await;
     assert!(done.status.success(), "{}", done.output);
-    let (here, there) = (server.run_beside(&["user", "list"], &[]).await, server.run_beside(&["user", "list"], &env).await);
+    let (here, there) =
+        (server.run_beside(&["user", "list"], &[]).await, server.run_beside(&["user", "list"], &env).await);
     assert!(here.output.contains("ann"), "{}", here.output);
     assert_eq!(here.output, there.output);
-    let (here, there) = (server.run_beside(&["channel", "list"], &[]).await, server.run_beside(&["channel", "list"], &env).await);
+    let (here, there) =
+        (server.run_beside(&["channel", "list"], &[]).await, server.run_beside(&["channel", "list"], &env).await);
     assert_eq!(here.output, there.output);
 }
 
@@ -196,7 +202,8 @@ async fn the_service_manager_hears_of_start_life_and_end() {
     assert_eq!(server.probe("/readyz").await.status, 200);
     assert!(server.stop().await.success());
     let heard = heard.join().expect("it was told all");
-    for said in ["READY=1", "STATUS=Listens on 127.0.0.1:", "WATCHDOG=1", "STOPPING=1", "EXTEND_TIMEOUT_USEC=26000000"] {
+    for said in ["READY=1", "STATUS=Listens on 127.0.0.1:", "WATCHDOG=1", "STOPPING=1", "EXTEND_TIMEOUT_USEC=26000000"]
+    {
         assert!(heard.contains(said), "{said}: {heard}");
     }
 }
@@ -237,7 +244,7 @@ async fn a_hangup_changes_the_level_of_the_logs_and_nothing_else() {
     server.signal("HUP");
     let line = async |part: &str| server.logs().contains(part).then_some(());
     eventually("it says so", async || line("Read the settings again").await).await;
-    fs::write(&file, "[log]\nconsole_level = \"nonsense=\"\n").expect("a file");
+    fs::write(&file, "[log]\nloudness = 11\n").expect("a file");
     server.signal("HUP");
     eventually("it goes on", async || line("nothing has changed").await).await;
     server.user("ann").await;
