@@ -226,9 +226,9 @@ async fn a_socket_that_was_handed_over_stays_open_between_two_nodes() {
     crate::support::signal(first.id().expect("it runs"), "TERM");
     within(PATIENCE * 3, "it ends", first.wait()).await.expect("a child");
     // Nobody serves now; who comes waits for the next.
-    let waiting = tokio::spawn(Request::new("GET", "/address").send(address));
-    let mut second = start().await;
-    assert_eq!(within(PATIENCE, "the second answers", waiting).await.expect("no panic").status, 200);
+    let waiting = within(PATIENCE, "the second answers", Request::new("GET", "/address").send(address));
+    let (answer, mut second) = tokio::join!(waiting, start());
+    assert_eq!(answer.status, 200);
     crate::support::signal(second.id().expect("it runs"), "TERM");
     within(PATIENCE * 3, "it ends", second.wait()).await.expect("a child");
 }
