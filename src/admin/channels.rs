@@ -51,7 +51,7 @@ async fn list(store: &Store, after: Option<&ChannelName>, limit: u64) -> anyhow:
     let mut text = String::new();
     for channel in &channels {
         let kind = if channel.kind == ChannelKind::Private { "private" } else { "public " };
-        let _ = writeln!(text, "{:<64}  {kind}  {}", channel.name, shown(channel.created_at));
+        let _ = writeln!(text, "{:<64}  {kind}  {}", channel.name.as_str(), shown(channel.created_at));
     }
     let rows = channels.iter().map(|channel| {
         json!({ "id": channel.id, "name": channel.name, "kind": channel.kind, "created_at": channel.created_at })

@@ -92,7 +92,7 @@ async fn list(store: &Store, after: Option<&UserName>, limit: u64) -> anyhow::Re
     let mut text = String::new();
     for account in &accounts {
         let disabled = account.disabled_at.map(|at| format!("  disabled {}", shown(at))).unwrap_or_default();
-        let _ = writeln!(text, "{:<32}  {}{disabled}", account.user.name, shown(account.user.created_at));
+        let _ = writeln!(text, "{:<32}  {}{disabled}", account.user.name.as_str(), shown(account.user.created_at));
     }
     let rows = accounts.iter().map(|account| {
         let user = &account.user;

@@ -162,6 +162,39 @@ async fn a_backup_holds_all_and_what_came_after_it_is_announced_as_lost() {
 }
 
 #[tokio::test]
+async fn a_backup_under_load_and_rewrites_holds_a_beginning_of_what_was_acknowledged() {
+    let mut server = TestServer::embedded().await;
+    let mut ann = server.session("ann").await;
+    ann.create_channel("tea").await;
+    let first = ann.send("tea", "before the backup").await.id;
+    let folder = server.data().join("backup");
+    let arguments = ["backup", folder.to_str().expect("a plain path")];
+    let mut backup = Box::pin(server.run_beside(&arguments, &[]));
+    let mut acknowledged = vec![first];
+    let done = loop {
+        server.redis_rewrites().await;
+        tokio::select! {
+            done = &mut backup => break done,
+            sent = ann.send("tea", "meanwhile") => acknowledged.push(sent.id),
+        }
+    };
+    drop(backup);
+    assert!(done.status.success(), "{}", done.output);
+    assert!(server.stop().await.success());
+    let elsewhere = server.data().join("elsewhere");
+    let env = [("DATA_DIR", elsewhere.to_str().expect("a plain path"))];
+    let done = server.run_beside(&["restore", arguments[1]], &env).await;
+    assert!(done.status.success(), "{}", done.output);
+    let server = server.again_with(&env).await;
+    let page = ann.user.at(&server).get("/channels/tea/messages?limit=200&after=0-0").await.expect(200);
+    let restored: Vec<_> = page["events"].as_array().expect("events").iter().map(|event| text(&event["id"])).collect();
+    assert!(!restored.is_empty(), "the first was acknowledged before the backup began");
+    // The last `send` may have been cut off by the end of the backup.
+    let common = restored.len().min(acknowledged.len());
+    assert_eq!(restored[..common], acknowledged[..common]);
+}
+
+#[tokio::test]
 async fn a_backup_of_postgres_is_put_back_into_an_empty_database() {
     let server = TestServer::pair().await.0;
     let ann = server.user("ann").await;

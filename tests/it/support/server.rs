@@ -198,6 +198,14 @@ impl TestServer {
         u32::try_from(pid.expect("a local process")).expect("a pid")
     }
 
+    /// Has its private Redis rewrite its append-only file, unless it is at it.
+    pub(crate) async fn redis_rewrites(&self) {
+        let mut redis = tokio::net::UnixStream::connect(self.redis_socket()).await.expect("its Redis listens");
+        tokio::io::AsyncWriteExt::write_all(&mut redis, b"BGREWRITEAOF\r\n").await.expect("it reads");
+        let answered = tokio::io::AsyncReadExt::read(&mut redis, &mut [0; 128]).await;
+        assert!(answered.expect("it answers") > 0);
+    }
+
     pub(crate) fn rss_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Linux");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has one");
