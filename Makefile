@@ -32,7 +32,7 @@ fuzz: ## Fuzz the decoder of frames for a minute (ARGS=600 for ten)
 	@scripts/need.sh rust compiler
 	@scripts/fuzz.sh $(ARGS)
 
-dist: ## Build the fastest binary and pack it with README, settings and licence
+dist: ## Build the fastest binary and pack it with README, settings, systemd units, completions and licence
 	@scripts/need.sh rust compiler
 	cargo build --profile dist --locked
 	@scripts/dist.sh

@@ -18,9 +18,9 @@ use tracing::level_filters::LevelFilter;
 use tracing::warn;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat, LogOutput};
 use crate::metrics::{METRICS, Metrics};
@@ -35,29 +35,67 @@ const LOG_LINES_MAX: usize = 16_384;
 /// Between two upkeeps, every sample of a histogram waits in memory.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Sets up the logs of the process. What is returned writes the last lines when it is dropped: keep it in `main`.
-pub fn init(log: &Log) -> anyhow::Result<Vec<WorkerGuard>> {
-    let mut layers = Vec::new();
-    let mut guards = Vec::new();
+/// The logs of the process. They write the last lines when they are dropped: keep them in `main`.
+pub struct Logs {
+    /// Changes what they show.
+    pub levels: Levels,
+    _guards: Vec<WorkerGuard>,
+}
+
+/// What the logs show, which may change while they are written. Clones share it.
+#[derive(Clone, Default)]
+pub struct Levels {
+    console: Option<reload::Handle<EnvFilter, Registry>>,
+    file: Option<reload::Handle<EnvFilter, Registry>>,
+}
+
+impl Levels {
+    /// Takes the levels of these settings; all else of them is looked at in the next start.
+    ///
+    /// # Errors
+    /// Where one of them is none: nothing has changed then.
+    pub fn set(&self, log: &Log) -> anyhow::Result<()> {
+        let (console, file) = (filter(&log.console_level)?, filter(&log.file_level)?);
+        for (handle, filter) in [(&self.console, console), (&self.file, file)] {
+            if let Some(handle) = handle {
+                handle.reload(filter)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sets up the logs of the process.
+pub fn init(log: &Log) -> anyhow::Result<Logs> {
+    let (mut layers, mut guards, mut levels) = (Vec::new(), Vec::new(), Levels::default());
     if log.output != LogOutput::File {
         let (writer, guard) = non_blocking(stdout());
-        layers.push(layer(log.format, writer, stdout().is_terminal(), filter(&log.console_level)?));
+        let (filter, handle) = reload::Layer::new(filter(&log.console_level)?);
+        layers.push(layer(log.format, writer, stdout().is_terminal(), filter));
         guards.push(guard);
+        levels.console = Some(handle);
     }
     if log.output != LogOutput::Stdout {
         let (writer, guard) = non_blocking(daily_file(&log.file)?);
-        layers.push(layer(log.format, writer, false, filter(&log.file_level)?));
+        let (filter, handle) = reload::Layer::new(filter(&log.file_level)?);
+        layers.push(layer(log.format, writer, false, filter));
         guards.push(guard);
+        levels.file = Some(handle);
     }
     tracing_subscriber::registry().with(layers).try_init()?;
-    Ok(guards)
+    Ok(Logs { levels, _guards: guards })
 }
 
 fn non_blocking(writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES_MAX).finish(writer)
 }
 
-fn layer(format: LogFormat, to: NonBlocking, ansi: bool, filter: EnvFilter) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn layer(
+    format: LogFormat,
+    to: NonBlocking,
+    ansi: bool,
+    filter: impl Filter<Registry> + Send + Sync + 'static,
+) -> Box<dyn Layer<Registry> + Send + Sync> {
     let layer = tracing_subscriber::fmt::layer().with_writer(to).with_ansi(ansi);
     match format {
         LogFormat::Text => layer.with_filter(filter).boxed(),

@@ -4,6 +4,7 @@
 
 mod append;
 mod attempts;
+pub mod backup;
 pub mod doctor;
 pub mod embedded;
 mod feed;

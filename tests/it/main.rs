@@ -1,6 +1,7 @@
 //! Knocks on the real door: real servers, a real Redis, real clients; to the letter of the protocol.
 
 mod accounts;
+mod admin;
 mod admission;
 mod attempts;
 mod channels;
