@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::prometheus::Prometheus;
-use crate::support::{LONG_PATIENCE, Request, TestServer, TestUser, items, text};
+use crate::support::{PATIENCE, Request, TestServer, TestUser, items, text};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const DASHBOARDS: [&str; 4] = ["service", "node", "log", "security"];
@@ -145,6 +145,7 @@ async fn live(one: &TestServer, two: &TestServer) {
     let mut listening = bob.session().await;
     let mut sending = ann.session().await;
     sending.create_channel("tea").await;
+    ann.create_private("attic").await;
     for round in 0.. {
         listening.join("tea").await;
         sending.send("tea", &format!("round {round}")).await;
@@ -152,6 +153,8 @@ async fn live(one: &TestServer, two: &TestServer) {
         listening.leave("tea").await;
         sending.ok(json!({"op": "typing", "channel": "tea"})).await;
         listening.ok(json!({"op": "history", "channel": "tea"})).await;
+        // Only of a private one it matters who is a member.
+        sending.send("attic", "only for members").await;
         sign_in_with_the_wrong_password(&bob).await;
         bob.log_in().await.session().await.close().await;
         ann.log_in().await.get("/me").await.expect(200);
@@ -180,7 +183,7 @@ async fn every_panel_shows_something_while_two_nodes_are_at_work() {
     let (one, two) = TestServer::pair().await;
     let prometheus = Prometheus::scraping(&[&one, &two]).await;
     let all_show = async {
-        let deadline = Instant::now() + LONG_PATIENCE;
+        let deadline = Instant::now() + PATIENCE * 4;
         let mut left = queries();
         while !left.is_empty() {
             left = empty(&prometheus, left).await;
