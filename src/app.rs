@@ -163,6 +163,7 @@ impl Node {
         node.supervise("expired sign-ins", forget_expired(chat.clone()));
         node.supervise("recheck", recheck(chat.clone(), doubts));
         node.supervise("outbox", announce_left_behind(chat.clone()));
+        node.supervise("database watch", store.clone().watch(metrics.clone()));
         node.supervise("metrics", exporter.clone().keep_up(CancellationToken::new()));
         let (sessions, timers) = node.sessions(chat.clone());
         node.supervise("timers", timers);

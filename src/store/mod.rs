@@ -13,6 +13,7 @@ mod signins;
 #[cfg(test)]
 mod testing;
 mod users;
+mod watch;
 
 use std::fs::File;
 use std::path::PathBuf;

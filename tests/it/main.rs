@@ -7,6 +7,7 @@ mod attempts;
 mod channels;
 mod contracts;
 mod crash;
+mod dashboards;
 mod doctor;
 mod durability;
 mod history;
