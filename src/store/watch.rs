@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{Store, StoreKind};
 use crate::metrics::Metrics;
 
-/// As often as the feeds are looked at.
+/// As often as an entry goes through each feed: both make a node ready.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 impl Store {
