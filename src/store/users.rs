@@ -120,19 +120,19 @@ impl Users<'_> {
     pub async fn to_sign_in(self, name: &UserName) -> Result<Option<(User, String)>> {
         let enabled = users::Column::Name.eq(name.as_str()).and(users::Column::DisabledAt.is_null());
         bounded(async {
-            let found = users::Entity::find().filter(enabled).one(self.0.read()).await?;
-            found.map(with_hash).transpose()
+            let Some(mut row) = users::Entity::find().filter(enabled).one(self.0.read()).await? else {
+                return Ok(None);
+            };
+            let hash = std::mem::take(&mut row.password_hash);
+            Ok(Some((row.try_into()?, hash)))
         })
         .await
     }
 
-    /// The account of that name, and the hash of its password.
-    pub async fn by_name(self, name: &UserName) -> Result<Option<(User, String)>> {
-        bounded(async {
-            let found = users::Entity::find().filter(users::Column::Name.eq(name.as_str())).one(self.0.read()).await?;
-            found.map(with_hash).transpose()
-        })
-        .await
+    /// The account of that name, disabled or not.
+    pub async fn by_name(self, name: &UserName) -> Result<Option<User>> {
+        let named = users::Entity::find().filter(users::Column::Name.eq(name.as_str()));
+        bounded(async { named.one(self.0.read()).await?.map(User::try_from).transpose() }).await
     }
 
     /// The account of that id.
@@ -182,11 +182,6 @@ pub(super) async fn by_id(db: &impl ConnectionTrait, user: UserId) -> Result<Opt
     users::Entity::find_by_id(user.0).one(db).await?.map(User::try_from).transpose()
 }
 
-fn with_hash(mut row: users::Model) -> Result<(User, String)> {
-    let hash = std::mem::take(&mut row.password_hash);
-    Ok((row.try_into()?, hash))
-}
-
 /// Whether that is the user's hash, and the user not disabled; it stays so until the transaction ends.
 pub(super) async fn holds_hash(tx: &impl ConnectionTrait, user: UserId, hash: &str) -> Result<bool> {
     let row = users::Entity::find_by_id(user.0).lock_shared().one(tx).await?;
@@ -220,8 +215,9 @@ mod tests {
     on_both! {
         async fn a_user_is_found_by_name_and_by_id(store) {
             let ann = SignedUp::new(store, "ann").await.user;
-            let found = store.users().by_name(&ann.name).await.unwrap();
-            assert_eq!(found, Some((ann.clone(), "hash of ann".into())));
+            assert_eq!(store.users().by_name(&ann.name).await.unwrap(), Some(ann.clone()));
+            let signs_in = store.users().to_sign_in(&ann.name).await.unwrap();
+            assert_eq!(signs_in, Some((ann.clone(), "hash of ann".into())));
             assert_eq!(store.users().by_id(ann.id).await.unwrap(), Some(ann.clone()));
             assert_eq!(store.users().password_hash(ann.id).await.unwrap(), Some("hash of ann".into()));
             assert_eq!(store.users().by_name(&"bob".parse().unwrap()).await.unwrap(), None);
