@@ -1,6 +1,6 @@
 # What one does with Burble. `make help` lists it.
 .POSIX:
-.PHONY: help run test reliability check conformance fuzz dist
+.PHONY: help run test reliability check conformance dashboards fuzz dist
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -10,7 +10,7 @@ run: ## Install what is missing, build Burble and start it (ARGS="…" goes to i
 	cargo run --release --locked -- $(ARGS)
 
 test: ## Install what the tests need and run them
-	@scripts/need.sh rust compiler redis postgres nginx haproxy faketime
+	@scripts/need.sh rust compiler redis postgres nginx haproxy faketime prometheus python
 	PATH="$$PATH:/usr/sbin:$$(scripts/postgres-bin.sh)" cargo test --locked --workspace
 
 reliability: ## Break everything under load, and write docs/reliability.md (ARGS="--fault kill-node" for a part, unwritten)
@@ -28,11 +28,15 @@ conformance: ## Judge the WebSocket by the Autobahn cases, also through proxies 
 	@scripts/need.sh rust compiler redis python nginx haproxy caddy
 	@scripts/conformance.sh $(ARGS)
 
+dashboards: ## Check that the dashboards are those of scripts/dashboards.py, and by Grafana's own model of them
+	@scripts/need.sh python
+	@scripts/dashboards.sh
+
 fuzz: ## Fuzz the decoder of frames for a minute (ARGS=600 for ten)
 	@scripts/need.sh rust compiler
 	@scripts/fuzz.sh $(ARGS)
 
-dist: ## Build the fastest binary and pack it with README, settings and licence
+dist: ## Build the fastest binary and pack it with README, settings, systemd units, completions and licence
 	@scripts/need.sh rust compiler
 	cargo build --profile dist --locked
 	@scripts/dist.sh

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ use crate::auth::{Passwords, Tokens};
 use crate::broker::embedded::{self, Embedded};
 use crate::broker::{Address, Broker, Durability, Options as LogOptions};
 use crate::chat::{AttemptLimits, Chat, Deliverer, Rules, announce_left_behind, forget_expired, recheck};
-use crate::config::{self, Database, Origins, RedisMode, Settings, TrustedProxies};
+use crate::config::{self, Origins, RedisMode, Settings, TrustedProxies};
 use crate::doctor;
 use crate::finding::Finding;
 use crate::http::{self, Admission, Api, Listener, Ops};
@@ -28,22 +28,31 @@ use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::session::{self, Sessions};
 use crate::store::{Store, StoreUrl};
+use crate::systemd::{self, Sockets};
 use crate::telemetry::Exporter;
 
 /// The most entries of a feed; a node that is further behind reads the logs.
 const FEED_ENTRIES_MAX: u64 = 200_000;
 /// What is left for what has to be cut off when the time for stopping is over.
 const CUT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest that a stop takes once the time for sessions to leave is over: two cuts, the database, the embedded Redis.
+const STOP_MAX: Duration = Duration::from_secs(25);
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop, on the sockets that were handed over, or on its own. `reload` is called at each
+/// SIGHUP.
 ///
 /// # Errors
 /// Where it cannot start, or something that must run has ended.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, sockets: Sockets, reload: impl Fn() + Send + 'static) -> anyhow::Result<()> {
     let mut signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let hangups = signal(SignalKind::hangup())?;
+    // Apart from the tasks of the node, which end before it has stopped.
+    let _heartbeat = AbortOnDropHandle::new(spawn(systemd::heartbeat()));
     let (exporter, metrics) = Exporter::new(&Handle::current())?;
-    let mut node = Node::start(&settings, exporter, metrics).await?;
+    let mut node = Node::start(&settings, sockets, exporter, metrics).await?;
+    node.supervise("hangups", at_each(hangups, reload));
     println!("Burble listens on http://{} (probes and metrics on http://{})", node.public, node.ops);
+    systemd::ready(&format!("Listens on {}, probes and metrics on {}", node.public, node.ops));
     let failed = tokio::select! {
         () = told(&mut signals) => None,
         name = node.ended.recv() => name,
@@ -68,7 +77,13 @@ pub async fn examine(settings: &Settings, visit: Option<doctor::Visit>, tell: im
         None => embedded::running(&settings.data_dir).await.map(Address::Unix),
     };
     let log = address.map(|address| log_options(settings, address));
-    doctor::examine(settings, log, store_url(settings), visit, tell).await;
+    doctor::examine(settings, log, StoreUrl::from(&settings.server.db), visit, tell).await;
+}
+
+async fn at_each(mut signals: Signal, act: impl Fn()) {
+    while signals.recv().await.is_some() {
+        act();
+    }
 }
 
 async fn told((terminate, interrupt): &mut (Signal, Signal)) {
@@ -103,13 +118,19 @@ struct Node {
 }
 
 impl Node {
-    async fn start(settings: &Settings, exporter: Exporter, metrics: Metrics) -> anyhow::Result<Self> {
-        let public = bind(&settings.server.host, settings.server.port, "SERVER_HOST and SERVER_PORT").await?;
-        let ops = bind(&settings.ops.host, settings.ops.port, "OPS_HOST and OPS_PORT").await?;
+    async fn start(
+        settings: &Settings,
+        sockets: Sockets,
+        exporter: Exporter,
+        metrics: Metrics,
+    ) -> anyhow::Result<Self> {
+        let server = &settings.server;
+        let public = bind(sockets.public, &server.host, server.port, "SERVER_HOST and SERVER_PORT").await?;
+        let ops = bind(sockets.ops, &settings.ops.host, settings.ops.port, "OPS_HOST and OPS_PORT").await?;
         let secret = config::auth_secret(settings)?;
         let (end_redis, redis) = (CancellationToken::new(), TaskTracker::new());
         let address = redis_address(settings, &end_redis, &redis, &metrics).await?;
-        let store = Store::connect(&store_url(settings)).await?;
+        let store = Store::connect(&StoreUrl::from(&settings.server.db)).await?;
         let (broker, log) = Broker::connect(log_options(settings, address), store.installation_id(), &metrics).await?;
         let (told_ended, ended) = mpsc::channel(1);
         let mut node = Self {
@@ -142,6 +163,7 @@ impl Node {
         node.supervise("expired sign-ins", forget_expired(chat.clone()));
         node.supervise("recheck", recheck(chat.clone(), doubts));
         node.supervise("outbox", announce_left_behind(chat.clone()));
+        node.supervise("database watch", store.clone().watch(metrics.clone()));
         node.supervise("metrics", exporter.clone().keep_up(CancellationToken::new()));
         let (sessions, timers) = node.sessions(chat.clone());
         node.supervise("timers", timers);
@@ -248,7 +270,7 @@ impl Node {
     fn supervise(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let ended = self.told_ended.clone();
         self.upkeep.spawn(async move {
-            let task = tokio_util::task::AbortOnDropHandle::new(spawn(task));
+            let task = AbortOnDropHandle::new(spawn(task));
             if let Err(panic) = task.await {
                 error!(name, %panic, "A task died");
             }
@@ -263,6 +285,7 @@ impl Node {
         self.leave.cancel();
         self.guests.close();
         let drain = Duration::from_secs(self.settings.server.drain_seconds);
+        systemd::stopping(drain + STOP_MAX);
         if timeout(drain, self.guests.wait()).await.is_err() {
             warn!("Not everybody has left in time: cutting off the rest");
             self.cut.cancel();
@@ -286,7 +309,10 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) -> tokio::task::JoinHa
     tokio::spawn(task)
 }
 
-async fn bind(host: &str, port: u16, names: &str) -> anyhow::Result<TcpListener> {
+async fn bind(given: Option<std::net::TcpListener>, host: &str, port: u16, names: &str) -> anyhow::Result<TcpListener> {
+    if let Some(given) = given {
+        return TcpListener::from_std(given).context("the socket that was handed over is of no use");
+    }
     TcpListener::bind((host, port)).await.with_context(|| format!("cannot listen on {host}:{port}; see {names}"))
 }
 
@@ -324,13 +350,6 @@ fn named_redis(settings: &Settings) -> Option<Address> {
         },
         RedisMode::Cluster => Address::Cluster(servers),
     })
-}
-
-fn store_url(settings: &Settings) -> StoreUrl {
-    match &settings.server.db {
-        Database::Sqlite(path) => StoreUrl::Sqlite(path.clone()),
-        Database::Postgres(url) => StoreUrl::Postgres(url.expose().to_owned()),
-    }
 }
 
 fn log_options(settings: &Settings, address: Address) -> LogOptions {

@@ -12,6 +12,7 @@ pub mod metrics;
 
 pub mod config;
 
+pub mod systemd;
 pub mod telemetry;
 
 pub mod auth;
@@ -24,6 +25,7 @@ pub mod chat;
 
 pub mod session;
 
+pub mod admin;
 pub mod doctor;
 pub mod http;
 

@@ -1,14 +1,18 @@
 //! Arguments, settings, logs, and then the node. No logic.
 
 use std::io::{IsTerminal, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use burble::config::Settings;
 use burble::finding::Finding;
-use burble::{app, doctor, telemetry};
-use clap::{Args, Parser, Subcommand};
+use burble::systemd::Sockets;
+use burble::telemetry::Levels;
+use burble::{admin, app, doctor, telemetry};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use tracing::{error, info};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -21,6 +25,9 @@ struct Arguments {
     /// The settings file; without it `burble.toml`, where there is one. The environment goes before either.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Answer with one JSON document.
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -30,16 +37,22 @@ enum Command {
     /// Run the server (the default).
     Serve,
     /// Check the settings, show what holds, and start nothing.
-    CheckConfig {
-        /// As one JSON document.
-        #[arg(long)]
-        json: bool,
-    },
+    CheckConfig,
     /// Check the whole set-up, beside nodes that run, and say what to mend.
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(Doctor),
+    /// Ask the node of these settings whether it is ready; the exit status says it. For containers.
+    Healthcheck,
+    #[command(flatten)]
+    Admin(admin::Command),
     /// Show the version.
     Version,
+    /// Print what a shell needs to complete these commands.
+    #[command(after_help = "Example:\n  burble completions bash > /etc/bash_completion.d/burble")]
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
 }
 
 const DOCTOR_EXAMPLES: &str = "\
@@ -54,9 +67,6 @@ Exit status: 0 where nothing failed, else 1.";
 
 #[derive(Args)]
 struct Doctor {
-    /// As one JSON document.
-    #[arg(long)]
-    json: bool,
     /// Warnings count as failures.
     #[arg(long)]
     strict: bool,
@@ -93,49 +103,66 @@ fn main() -> ExitCode {
         eprintln!("burble: .env cannot be read: {error}");
         return ExitCode::from(2);
     }
-    if let Some(Command::Version) = arguments.command {
-        println!("burble {}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
+    match &arguments.command {
+        Some(Command::Version) => return version(arguments.json),
+        Some(Command::Completions { shell }) => return completions(*shell),
+        _ => {}
     }
     let settings = match Settings::load(arguments.config.as_deref()) {
         Ok(settings) => settings,
         Err(error) => {
             if let Some(Command::Doctor(options)) = &arguments.command {
-                return report(options, &doctor::unreadable(&error));
+                return report(options, arguments.json, &doctor::unreadable(&error));
             }
             eprintln!("{error}");
             return ExitCode::from(2);
         }
     };
     match arguments.command {
-        Some(Command::CheckConfig { json: true }) => {
+        Some(Command::CheckConfig) if arguments.json => {
             println!("{:#}", settings.describe_json());
             ExitCode::SUCCESS
         }
-        Some(Command::CheckConfig { json: false }) => {
+        Some(Command::CheckConfig) => {
             print!("{}", settings.describe());
             ExitCode::SUCCESS
         }
-        Some(Command::Doctor(options)) => examine(&settings, &options),
-        _ => serve(settings),
+        Some(Command::Doctor(options)) => examine(&settings, &options, arguments.json),
+        Some(Command::Healthcheck) => ended(block_on(doctor::ready(&settings))),
+        Some(Command::Admin(command)) => ended(administer(&settings, command, arguments.json)),
+        _ => ended(serve(settings, arguments.config)),
     }
 }
 
-fn examine(settings: &Settings, options: &Doctor) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("burble: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let mut findings = Vec::new();
-    runtime.block_on(app::examine(settings, options.visit(), |finding| findings.push(finding)));
-    report(options, &findings)
+fn version(json: bool) -> ExitCode {
+    let version = env!("CARGO_PKG_VERSION");
+    if json {
+        println!("{:#}", serde_json::json!({ "version": version }))
+    } else {
+        println!("burble {version}")
+    }
+    ExitCode::SUCCESS
 }
 
-fn report(options: &Doctor, findings: &[Finding]) -> ExitCode {
-    if options.json {
+fn completions(shell: Shell) -> ExitCode {
+    clap_complete::generate(shell, &mut Arguments::command(), "burble", &mut stdout());
+    ExitCode::SUCCESS
+}
+
+fn examine(settings: &Settings, options: &Doctor, json: bool) -> ExitCode {
+    let examined = block_on(async {
+        let mut findings = Vec::new();
+        app::examine(settings, options.visit(), |finding| findings.push(finding)).await;
+        Ok(findings)
+    });
+    match examined {
+        Ok(findings) => report(options, json, &findings),
+        Err(error) => ended(Err(error)),
+    }
+}
+
+fn report(options: &Doctor, json: bool, findings: &[Finding]) -> ExitCode {
+    if json {
         println!("{:#}", doctor::document(findings));
     } else {
         let colour = stdout().is_terminal();
@@ -145,14 +172,39 @@ fn report(options: &Doctor, findings: &[Finding]) -> ExitCode {
     if doctor::is_healthy(findings, options.strict) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn serve(settings: Settings) -> ExitCode {
-    let served = telemetry::init(&settings.log).and_then(|guards| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let served = runtime.block_on(app::run(settings));
-        drop(guards);
-        served
-    });
-    match served {
+fn administer(settings: &Settings, command: admin::Command, json: bool) -> anyhow::Result<()> {
+    let answer = block_on(admin::run(settings, command))?;
+    if json {
+        println!("{:#}", answer.json)
+    } else {
+        println!("{}", answer.text)
+    }
+    Ok(())
+}
+
+fn serve(settings: Settings, config: Option<PathBuf>) -> anyhow::Result<()> {
+    // Before there are threads, again.
+    let sockets = Sockets::inherited()?;
+    let logs = telemetry::init(&settings.log)?;
+    let levels = logs.levels.clone();
+    block_on(app::run(settings, sockets, move || reload(&levels, config.as_deref())))
+}
+
+/// What may change while the node runs: the levels of the logs.
+fn reload(levels: &Levels, config: Option<&Path>) {
+    let settings = Settings::load(config).map_err(anyhow::Error::from);
+    match settings.and_then(|settings| levels.set(&settings.log)) {
+        Ok(()) => info!("Read the settings again: the levels of the logs hold, all else waits for a restart"),
+        Err(error) => error!("The settings cannot be read again, so nothing has changed: {error:#}"),
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+fn ended(done: anyhow::Result<()>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("burble: {error:#}");

@@ -18,6 +18,9 @@ const FAST_SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// What takes a database or a password hash.
 const SLOW_SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Up to a minute: a node that was cut off reads on where it was.
+const FEED_SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// Up to what one call of the script carries.
 const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
@@ -349,10 +352,16 @@ metrics! {
     /// Typing notices that were not sent to a session that was behind.
     typing_dropped_total: Counter, &[], [];
 
-    /// How old the newest entry was when it was read from the feeds.
-    feed_lag_seconds: Gauge, &[], [];
+    /// How old the oldest entry of each read of a feed was, by Redis's clock.
+    feed_lag_seconds: Histogram, FEED_SECONDS, [];
     /// Entries read from the feeds.
-    feed_entries_total: Counter, &[], [];
+    feed_entries_read_total: Counter, &[], [];
+    /// Entries in the longest feed.
+    feed_entries: Gauge, &[], [];
+    /// The most entries that a feed keeps; what a node has not read by then it has missed.
+    feed_entries_max: Gauge, &[], [];
+    /// Entries that this node has not read yet, in the feed where it is furthest behind.
+    feed_unread_entries: Gauge, &[], [];
     /// Connections to the feeds that were made anew.
     feed_reconnects_total: Counter, &[], [];
     /// Missed parts of a feed, after which all that they concern was read anew.
@@ -378,6 +387,8 @@ metrics! {
     /// Attempts to sign in.
     sign_ins_total: Family<Counter, 2>, &[],
         ["method" => &["signup", "login", "refresh", "token"], "result" => &["ok", "refused"]];
+    /// Threads that hash passwords.
+    password_threads: Gauge, &[], [];
     /// Sign-ins and sign-ups that wait for a password thread.
     password_queue: Gauge, &[], [];
     /// One password hash, without the wait.
@@ -387,10 +398,32 @@ metrics! {
     /// Questions about members that went to the database.
     membership_cache_misses_total: Counter, &[], [];
 
-    /// Whether Redis answers: 1 or 0.
+    /// Whether an entry through each feed came back in time: 1 or 0. Looked at every 5 s.
     redis_up: Gauge, &[], [];
+    /// Whether the last write, rewrite and snapshot of Redis went well: 1 or 0.
+    redis_writes_ok: Gauge, &[], [];
+    /// Memory that Redis uses; on a Cluster, the primary that has the least left.
+    redis_memory_used_bytes: Gauge, &[], [];
+    /// Memory that this Redis may use: `maxmemory`, or what the machine has.
+    redis_memory_max_bytes: Gauge, &[], [];
     /// Times that the embedded Redis was started again.
     embedded_redis_restarts_total: Counter, &[], [];
+
+    /// Whether the database answers within a second: 1 or 0. Looked at every 5 s.
+    database_up: Gauge, &[], [];
+    /// A question to the database that needs no table, with the wait for a connection.
+    database_ping_seconds: Histogram, SLOW_SECONDS, [];
+    /// Connections to the database.
+    database_connections: Family<Gauge, 1>, &[], ["state" => &["busy", "idle"]];
+
+    /// Threads of the runtime on which all sessions run.
+    tokio_workers: Gauge, &[], [];
+    /// The part of their time in which these threads had work, over the last 5 s: from 0 to 1.
+    tokio_busy_ratio: Gauge, &[], [];
+    /// Tasks that live.
+    tokio_tasks: Gauge, &[], [];
+    /// Tasks that wait in the queue that all threads share.
+    tokio_queue: Gauge, &[], [];
 }
 
 /// All metrics as a Markdown table.

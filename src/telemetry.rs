@@ -3,24 +3,24 @@
 
 use std::ffi::OsStr;
 use std::io::{IsTerminal, Write, stdout};
+use std::mem;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_process::Collector;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
-use tokio_metrics::{RuntimeMetricsReporter, RuntimeMetricsReporterBuilder, RuntimeMonitor};
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing::warn;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat, LogOutput};
 use crate::metrics::{METRICS, Metrics};
@@ -35,29 +35,67 @@ const LOG_LINES_MAX: usize = 16_384;
 /// Between two upkeeps, every sample of a histogram waits in memory.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Sets up the logs of the process. What is returned writes the last lines when it is dropped: keep it in `main`.
-pub fn init(log: &Log) -> anyhow::Result<Vec<WorkerGuard>> {
-    let mut layers = Vec::new();
-    let mut guards = Vec::new();
+/// The logs of the process. They write the last lines when they are dropped: keep them in `main`.
+pub struct Logs {
+    /// Changes what they show.
+    pub levels: Levels,
+    _guards: Vec<WorkerGuard>,
+}
+
+/// What the logs show, which may change while they are written. Clones share it.
+#[derive(Clone, Default)]
+pub struct Levels {
+    console: Option<reload::Handle<EnvFilter, Registry>>,
+    file: Option<reload::Handle<EnvFilter, Registry>>,
+}
+
+impl Levels {
+    /// Takes the levels of these settings; all else of them is looked at in the next start.
+    ///
+    /// # Errors
+    /// Where one of them is none: nothing has changed then.
+    pub fn set(&self, log: &Log) -> anyhow::Result<()> {
+        let (console, file) = (filter(&log.console_level)?, filter(&log.file_level)?);
+        for (handle, filter) in [(&self.console, console), (&self.file, file)] {
+            if let Some(handle) = handle {
+                handle.reload(filter)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sets up the logs of the process.
+pub fn init(log: &Log) -> anyhow::Result<Logs> {
+    let (mut layers, mut guards, mut levels) = (Vec::new(), Vec::new(), Levels::default());
     if log.output != LogOutput::File {
         let (writer, guard) = non_blocking(stdout());
-        layers.push(layer(log.format, writer, stdout().is_terminal(), filter(&log.console_level)?));
+        let (filter, handle) = reload::Layer::new(filter(&log.console_level)?);
+        layers.push(layer(log.format, writer, stdout().is_terminal(), filter));
         guards.push(guard);
+        levels.console = Some(handle);
     }
     if log.output != LogOutput::Stdout {
         let (writer, guard) = non_blocking(daily_file(&log.file)?);
-        layers.push(layer(log.format, writer, false, filter(&log.file_level)?));
+        let (filter, handle) = reload::Layer::new(filter(&log.file_level)?);
+        layers.push(layer(log.format, writer, false, filter));
         guards.push(guard);
+        levels.file = Some(handle);
     }
     tracing_subscriber::registry().with(layers).try_init()?;
-    Ok(guards)
+    Ok(Logs { levels, _guards: guards })
 }
 
 fn non_blocking(writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
     NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES_MAX).finish(writer)
 }
 
-fn layer(format: LogFormat, to: NonBlocking, ansi: bool, filter: EnvFilter) -> Box<dyn Layer<Registry> + Send + Sync> {
+fn layer(
+    format: LogFormat,
+    to: NonBlocking,
+    ansi: bool,
+    filter: impl Filter<Registry> + Send + Sync + 'static,
+) -> Box<dyn Layer<Registry> + Send + Sync> {
     let layer = tracing_subscriber::fmt::layer().with_writer(to).with_ansi(ansi);
     match format {
         LogFormat::Text => layer.with_filter(filter).boxed(),
@@ -88,7 +126,7 @@ fn daily_file(path: &Path) -> anyhow::Result<RollingFileAppender> {
     builder.build(dir).with_context(|| format!("no log can be written to {}", dir.display()))
 }
 
-/// What `/metrics` shows of one node: our metrics, those of the process and those of the runtime. Clones share it.
+/// What `/metrics` shows of one node: our metrics, and those of the process. Clones share it.
 /// It is no global, so that several nodes in one process each have their own.
 #[derive(Clone)]
 pub struct Exporter {
@@ -99,7 +137,10 @@ struct Shared {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     process: Collector,
-    runtime: Mutex<RuntimeMetricsReporter>,
+    metrics: Metrics,
+    runtime: Handle,
+    /// When the runtime was looked at, and for how long all its workers had been busy until then.
+    busy: Mutex<(Instant, Duration)>,
 }
 
 impl Exporter {
@@ -108,13 +149,10 @@ impl Exporter {
         let recorder = builder()?.build_recorder();
         let metrics = Metrics::new(&recorder);
         let process = Collector::default();
-        let runtime = metrics::with_local_recorder(&recorder, || {
-            process.describe();
-            RuntimeMetricsReporterBuilder::default().describe().build_with_monitor(RuntimeMonitor::new(runtime))
-        });
-        let exporter = Self {
-            shared: Arc::new(Shared { handle: recorder.handle(), recorder, process, runtime: Mutex::new(runtime) }),
-        };
+        metrics::with_local_recorder(&recorder, || process.describe());
+        let (handle, busy) = (recorder.handle(), Mutex::new((Instant::now(), busy(runtime))));
+        let shared = Shared { recorder, handle, process, metrics: metrics.clone(), runtime: runtime.clone(), busy };
+        let exporter = Self { shared: Arc::new(shared) };
         exporter.upkeep();
         Ok((exporter, metrics))
     }
@@ -137,11 +175,31 @@ impl Exporter {
     }
 
     fn upkeep(&self) {
-        let Shared { recorder, handle, process, runtime } = &*self.shared;
+        let Shared { recorder, handle, process, .. } = &*self.shared;
         metrics::with_local_recorder(recorder, || process.collect());
-        runtime.lock().unwrap_or_else(PoisonError::into_inner).run_once();
+        self.shared.look_at_runtime();
         handle.run_upkeep();
     }
+}
+
+impl Shared {
+    fn look_at_runtime(&self) {
+        let (metrics, runtime) = (&self.metrics, self.runtime.metrics());
+        metrics.tokio_workers.set(runtime.num_workers() as f64);
+        metrics.tokio_tasks.set(runtime.num_alive_tasks() as f64);
+        metrics.tokio_queue.set(runtime.global_queue_depth() as f64);
+        let now = (Instant::now(), busy(&self.runtime));
+        let before = mem::replace(&mut *self.busy.lock().unwrap_or_else(PoisonError::into_inner), now);
+        let available = now.0.duration_since(before.0).as_secs_f64() * runtime.num_workers() as f64;
+        let worked = now.1.saturating_sub(before.1).as_secs_f64();
+        metrics.tokio_busy_ratio.set(if available > 0.0 { (worked / available).min(1.0) } else { 0.0 });
+    }
+}
+
+/// For how long the workers of a runtime have been busy, all together.
+fn busy(runtime: &Handle) -> Duration {
+    let metrics = runtime.metrics();
+    (0..metrics.num_workers()).map(|worker| metrics.worker_total_busy_duration(worker)).sum()
 }
 
 fn builder() -> anyhow::Result<PrometheusBuilder> {
@@ -171,7 +229,7 @@ mod tests {
         for line in ["burble_sessions_closed_total{code=\"4403\"} 0", "burble_append_seconds_bucket{le=\"+Inf\"} 0"] {
             assert!(page.lines().any(|it| it == line), "{line}");
         }
-        for name in ["process_open_fds ", "process_resident_memory_bytes ", "tokio_workers_count "] {
+        for name in ["process_open_fds ", "process_resident_memory_bytes ", "burble_tokio_workers "] {
             assert!(page.lines().any(|line| line.starts_with(name)), "{name}");
         }
     }

@@ -164,6 +164,7 @@ impl Passwords {
     pub fn new(rounds: u32, threads: usize, waiting_max: usize, metrics: Metrics) -> anyhow::Result<Self> {
         let params = Params::new(rounds).map_err(|_| anyhow!("{rounds} rounds are too few; the least is 1000"))?;
         let threads = threads.max(1);
+        metrics.password_threads.set(threads as f64);
         Ok(Self {
             scheme: Pbkdf2::new(Algorithm::Pbkdf2Sha256, params),
             rounds,

@@ -258,22 +258,8 @@ impl Launch {
         }
     }
 
-    /// One inline command on a connection of its own; the first line of the answer, or the whole of a bulk string.
     async fn ask(&self, command: &str) -> io::Result<String> {
-        let asking = async {
-            let mut stream = BufReader::new(UnixStream::connect(&self.socket).await?);
-            stream.write_all(format!("{command}\r\n").as_bytes()).await?;
-            let mut line = String::new();
-            stream.read_line(&mut line).await?;
-            let line = line.trim_end();
-            let Some(bytes) = line.strip_prefix('$').and_then(|bytes| bytes.parse().ok()) else {
-                return Ok(line.to_owned());
-            };
-            let mut bulk = String::new();
-            stream.take(bytes).read_to_string(&mut bulk).await?;
-            Ok(bulk)
-        };
-        timeout(ANSWER_TIMEOUT, asking).await?
+        ask(&self.socket, command).await
     }
 
     fn log_file(&self) -> PathBuf {
@@ -294,6 +280,24 @@ impl Launch {
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
+}
+
+/// One inline command on a connection of its own; the first line of the answer, or the whole of a bulk string.
+pub(super) async fn ask(socket: &Path, command: &str) -> io::Result<String> {
+    let asking = async {
+        let mut stream = BufReader::new(UnixStream::connect(socket).await?);
+        stream.write_all(format!("{command}\r\n").as_bytes()).await?;
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        let line = line.trim_end();
+        let Some(bytes) = line.strip_prefix('$').and_then(|bytes| bytes.parse().ok()) else {
+            return Ok(line.to_owned());
+        };
+        let mut bulk = String::new();
+        stream.take(bytes).read_to_string(&mut bulk).await?;
+        Ok(bulk)
+    };
+    timeout(ANSWER_TIMEOUT, asking).await?
 }
 
 /// The socket of the one that runs on the data folder now, if any; starts none.

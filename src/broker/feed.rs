@@ -186,9 +186,9 @@ impl FeedReader {
             for (key, entries) in parse_reply(&reply)? {
                 let cursor = self.feeds.iter_mut().find(|cursor| cursor.key == key);
                 let cursor = cursor.ok_or_else(|| value::unexpected("a feed"))?;
-                self.metrics.feed_entries_total.increment(entries.len() as u64);
-                if let Some(entry) = entries.last() {
-                    self.metrics.feed_lag_seconds.set((clock::now_ms() - entry.at).max(0) as f64 / 1_000.0);
+                self.metrics.feed_entries_read_total.increment(entries.len() as u64);
+                if let Some(oldest) = entries.first() {
+                    self.metrics.feed_lag_seconds.record((clock::now_ms() - oldest.at).max(0) as f64 / 1_000.0);
                 }
                 cursor.hand_over(entries, &self.progress, deliver);
             }

@@ -67,7 +67,7 @@ pub(super) async fn sweep(broker: Broker) {
 }
 
 /// Ticks from now on; a node that was asleep does not make up for what it missed.
-fn every(period: Duration) -> Interval {
+pub(super) fn every(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks

@@ -4,6 +4,7 @@
 
 mod append;
 mod attempts;
+pub mod backup;
 pub mod doctor;
 pub mod embedded;
 mod feed;
@@ -16,6 +17,7 @@ mod notice;
 mod servers;
 mod setup;
 mod value;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,6 +163,7 @@ impl Broker {
         tasks.push(("heartbeat", Box::pin(janitor::heartbeat(broker.clone()))));
         tasks.push(("janitor", Box::pin(janitor::sweep(broker.clone()))));
         tasks.push(("canary", Box::pin(janitor::canary(broker.clone()))));
+        tasks.push(("redis watch", Box::pin(watch::watch(broker.clone()))));
         tasks.extend(writers.into_iter().map(|writer| ("append", Box::pin(writer) as BoxFuture<'static, ()>)));
         Ok((broker, Upkeep { tasks, readers }))
     }

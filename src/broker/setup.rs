@@ -57,6 +57,14 @@ impl Info {
     pub(super) fn number(&self, name: &str) -> u64 {
         self.field(name).parse().unwrap_or(0)
     }
+
+    /// How many bytes may be used: what is set, or what the machine has; and which of them.
+    pub(super) fn memory_max(&self) -> (u64, &'static str) {
+        match self.number("maxmemory") {
+            0 => (self.number("total_system_memory"), "the machine has"),
+            max => (max, "maxmemory allows"),
+        }
+    }
 }
 
 async fn check_server(info: &Info, servers: &Servers, place: &Place, options: &Options) -> anyhow::Result<()> {

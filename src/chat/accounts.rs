@@ -80,7 +80,7 @@ impl Chat {
     async fn log_in_uncounted(&self, name: &str, password: String) -> Result<SignIn> {
         for _ in 0..HASH_RACES_MAX {
             let known = match name.parse() {
-                Ok(name) => self.shared.store.users().by_name(&name).await?,
+                Ok(name) => self.shared.store.users().to_sign_in(&name).await?,
                 Err(_) => None,
             };
             let stored = known.as_ref().map(|(_, hash)| hash.as_str());

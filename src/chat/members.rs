@@ -55,8 +55,7 @@ impl Chat {
 
     async fn user_named(&self, name: &str) -> Result<crate::model::User> {
         let name: UserName = name.parse().map_err(|_| Error::UserNotFound)?;
-        let found = self.shared.store.users().by_name(&name).await?;
-        found.map(|(user, _)| user).ok_or(Error::UserNotFound)
+        self.shared.store.users().by_name(&name).await?.ok_or(Error::UserNotFound)
     }
 }
 

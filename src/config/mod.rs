@@ -19,7 +19,7 @@ use figment::value::{Dict, Value};
 use serde_json::json;
 
 pub use layers::ConfigError;
-pub use secret::{SECRET_BYTES_MIN, Secret, auth_secret};
+pub use secret::{KEY_FILE, SECRET_BYTES_MIN, Secret, auth_secret};
 pub use setting::{Setting, env_example, settings_markdown};
 pub use table::{Auth, ChannelSettings, Limits, Log, Ops, PubSub, SETTINGS, Server, SessionSettings, Settings};
 pub use value::{

@@ -18,7 +18,8 @@ use super::{Environment, Settings};
 pub const SECRET_BYTES_MIN: usize = 32;
 /// How many random bytes a key has that is made here.
 const SECRET_BYTES_MADE: usize = 48;
-const KEY_FILE: &str = "auth.key";
+/// Where a key that is made here is kept, below the data folder.
+pub const KEY_FILE: &str = "auth.key";
 
 /// A text that logs, errors and `burble check-config` never show.
 #[derive(Clone, PartialEq, Eq, Deserialize)]

@@ -9,13 +9,14 @@ mod report;
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use tokio::time::timeout;
 
 pub use path::Visit;
 pub use report::{document, is_healthy, line, summary};
 
 use crate::broker::{self, Options, embedded};
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, Ops, Settings};
 use crate::finding::Finding;
 use crate::store::{self, StoreUrl};
 
@@ -51,6 +52,18 @@ pub async fn examine(
     if let Some(visit) = visit {
         all(visit.examine(settings).await);
     }
+}
+
+/// Whether the node of these settings is ready, as its listener for operators says.
+///
+/// # Errors
+/// It is not, or does not answer; says what is amiss.
+pub async fn ready(settings: &Settings) -> anyhow::Result<()> {
+    let Ops { host, port } = &settings.ops;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let answer = client::Client::new(&format!("http://{host}:{port}"))?.ask("GET", "/readyz", &[], None).await?;
+    ensure!(answer.status.is_success(), "the node is not ready: {}", String::from_utf8_lossy(&answer.body));
+    Ok(())
 }
 
 /// What is wrong with settings that cannot be, each a failure.

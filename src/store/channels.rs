@@ -154,25 +154,50 @@ impl Channels<'_> {
             let tx = self.0.begin().await?;
             let row = lock(&tx, channel).await?;
             allowed(role(&tx, channel, actor).await?)?;
-            let name = stored(row.name.parse())?;
-            // The floor is above whatever earlier channels of the name had.
-            let retire = retired::ActiveModel {
-                name: Set(row.name.clone()),
-                epoch: Set(row.epoch_floor),
-                deleting: Set(Some(row.id)),
-            };
-            let again = [retired::Column::Epoch, retired::Column::Deleting];
-            retired::Entity::insert(retire)
-                .on_conflict(OnConflict::column(retired::Column::Name).update_columns(again).to_owned())
-                .exec_without_returning(&tx)
-                .await?;
-            row.delete(&tx).await?;
-            let outgoing = outbox::put(&tx, Change::Deleted { channel, name }).await?;
+            let outgoing = retire(&tx, row).await?;
             tx.commit().await?;
             Ok(outgoing)
         })
         .await
     }
+
+    /// The same for the operator, who is asked for no role.
+    ///
+    /// # Errors
+    /// `channel_not_found` where it is gone.
+    pub async fn delete_by_operator(self, channel: ChannelId) -> Result<Outgoing> {
+        bounded(async {
+            let tx = self.0.begin().await?;
+            let outgoing = retire(&tx, lock(&tx, channel).await?).await?;
+            tx.commit().await?;
+            Ok(outgoing)
+        })
+        .await
+    }
+
+    /// All channels behind that name, whoever may see them, at most `limit`, by name.
+    pub async fn list(self, after: Option<&ChannelName>, limit: u64) -> Result<Vec<Channel>> {
+        let mut find = Entity::find().order_by_asc(Column::Name).limit(limit);
+        if let Some(after) = after {
+            find = find.filter(Column::Name.gt(after.as_str()));
+        }
+        bounded(async { find.all(self.0.read()).await?.into_iter().map(Channel::try_from).collect() }).await
+    }
+}
+
+/// Takes a [locked](lock) channel away, and keeps its name until the deletion was announced.
+async fn retire(tx: &impl ConnectionTrait, row: Model) -> Result<Outgoing> {
+    let (channel, name) = (ChannelId(row.id), stored(row.name.parse())?);
+    // The floor is above whatever earlier channels of the name had.
+    let retire =
+        retired::ActiveModel { name: Set(row.name.clone()), epoch: Set(row.epoch_floor), deleting: Set(Some(row.id)) };
+    let again = [retired::Column::Epoch, retired::Column::Deleting];
+    retired::Entity::insert(retire)
+        .on_conflict(OnConflict::column(retired::Column::Name).update_columns(again).to_owned())
+        .exec_without_returning(tx)
+        .await?;
+    row.delete(tx).await?;
+    outbox::put(tx, Change::Deleted { channel, name }).await
 }
 
 /// The number of the membership that begins, in a channel that is [locked](lock).

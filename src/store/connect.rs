@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use migrations::{Migrator, MigratorTrait};
 use sea_orm::sqlx::ConnectOptions;
 use sea_orm::sqlx::pool::PoolOptions;
@@ -72,6 +72,31 @@ pub(super) async fn installation_id(db: &impl ConnectionTrait) -> anyhow::Result
     id.parse().with_context(|| format!("the database's own id is no UUID: {id}"))
 }
 
+/// Opens one that is there and up to date, and locks and changes nothing.
+pub(super) async fn beside(database: &StoreUrl) -> anyhow::Result<Opened> {
+    let opened = match database {
+        StoreUrl::Sqlite(path) => {
+            ensure!(path.exists(), "there is no {} yet: the first start makes it, or `burble migrate`", path.display());
+            let options = sqlite_options(path).create_if_missing(false);
+            let write = sqlite_pool(options, 1).await?;
+            Opened { kind: StoreKind::Sqlite, read: write.clone(), write, lock: None }
+        }
+        StoreUrl::Postgres(url) => {
+            serve_postgres(postgres_options(url)?).await.context("Postgres cannot be reached")?
+        }
+    };
+    let pending = Migrator::get_pending_migrations(&opened.write).await.context(
+        "the tables are of a later version of Burble, or no Burble's; run the commands of the version that the nodes run",
+    )?;
+    let pending: Vec<_> = pending.iter().map(|migration| migration.name()).collect();
+    ensure!(
+        pending.is_empty(),
+        "the tables are older than this version ({}): `burble migrate` first",
+        pending.join(", ")
+    );
+    Ok(opened)
+}
+
 async fn open_sqlite(path: &Path) -> anyhow::Result<Opened> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -79,19 +104,22 @@ async fn open_sqlite(path: &Path) -> anyhow::Result<Opened> {
     let lock = lock(path)?;
     // Nobody else reads password hashes. What SQLite puts beside the file has the same mode.
     own_file(path).with_context(|| format!("cannot write {}", path.display()))?;
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Normal)
-        .busy_timeout(BUSY_MAX)
-        .foreign_keys(true)
-        .optimize_on_close(true, None)
-        .disable_statement_logging();
+    let options = sqlite_options(path).optimize_on_close(true, None);
     // The writer first: it makes the tables.
     let write = sqlite_pool(options.clone(), 1).await?;
     Migrator::up(&write, None).await?;
     let read = sqlite_pool(options.pragma("query_only", "on"), SQLITE_READERS_MAX).await?;
     Ok(Opened { kind: StoreKind::Sqlite, read, write, lock: Some(lock) })
+}
+
+fn sqlite_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(BUSY_MAX)
+        .foreign_keys(true)
+        .disable_statement_logging()
 }
 
 /// A lock beside the file, which the system lets go of when the process ends, however that happens.
@@ -134,6 +162,10 @@ async fn sqlite_pool(options: SqliteConnectOptions, connections: u32) -> Result<
 async fn open_postgres(url: &str) -> anyhow::Result<Opened> {
     let options = postgres_options(url)?;
     migrate_postgres(options.clone()).await?;
+    serve_postgres(options).await
+}
+
+async fn serve_postgres(options: PgConnectOptions) -> anyhow::Result<Opened> {
     let (statement_ms, idle_ms) = (STATEMENT_MAX.as_millis().to_string(), IDLE_TRANSACTION_MAX.as_millis().to_string());
     let pool: PgPool = PoolOptions::new()
         .max_connections(POSTGRES_CONNECTIONS_MAX)

@@ -1,6 +1,7 @@
 //! Users, sign-ins, channels and members in SQLite or Postgres: the only code that speaks SQL. It keeps what must be true of
 //! the rows, also among many callers; what a user may do is decided elsewhere.
 
+pub mod backup;
 mod channels;
 mod connect;
 pub mod doctor;
@@ -12,6 +13,7 @@ mod signins;
 #[cfg(test)]
 mod testing;
 mod users;
+mod watch;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -25,13 +27,14 @@ use sea_orm::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::config;
 use crate::error::{Error, Result};
 
 pub use channels::{Channels, NewChannel};
 pub use members::Members;
 pub use outbox::{Outbox, Outgoing};
 pub use signins::{NewSignIn, Rotation, SignIns};
-pub use users::{NewUser, Users};
+pub use users::{Account, NewUser, Users};
 
 /// The longest that any call here takes. Whoever waits longer hears `unavailable`; an open transaction is rolled back.
 const CALL_MAX: Duration = Duration::from_secs(5);
@@ -52,6 +55,15 @@ impl std::fmt::Debug for StoreUrl {
         match self {
             Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
             Self::Postgres(_) => f.write_str("Postgres(…)"),
+        }
+    }
+}
+
+impl From<&config::Database> for StoreUrl {
+    fn from(database: &config::Database) -> Self {
+        match database {
+            config::Database::Sqlite(path) => Self::Sqlite(path.clone()),
+            config::Database::Postgres(url) => Self::Postgres(url.expose().to_owned()),
         }
     }
 }
@@ -93,6 +105,18 @@ impl Store {
         let installation = connect::installation_id(&opened.write).await?;
         let (read, write, kind) = (opened.read, opened.write, opened.kind);
         Ok(Self { shared: Arc::new(Shared { kind, installation, read, write, _lock: opened.lock }) })
+    }
+
+    /// Opens a database that is there already, beside the nodes that use it. Of an SQLite file it takes no lock of a node:
+    /// SQLite's own is enough for single transactions.
+    ///
+    /// # Errors
+    /// Where it is not there, cannot be reached, or its tables are not those of this version; says what to do.
+    pub async fn beside(database: &StoreUrl) -> anyhow::Result<Self> {
+        let opened = connect::beside(database).await?;
+        let installation = connect::installation_id(&opened.write).await?;
+        let (read, write, kind) = (opened.read, opened.write, opened.kind);
+        Ok(Self { shared: Arc::new(Shared { kind, installation, read, write, _lock: None }) })
     }
 
     /// Which database it is.

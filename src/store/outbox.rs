@@ -31,6 +31,16 @@ pub struct Outgoing {
     pub change: Change,
 }
 
+impl Outgoing {
+    /// How many sign-ins it ends.
+    pub fn sign_ins(&self) -> usize {
+        match &self.change {
+            Change::Revoked { sign_ins, .. } => sign_ins.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// What can be asked about changes that wait to be announced.
 #[derive(Clone, Copy, Debug)]
 pub struct Outbox<'a>(pub(super) &'a Store);

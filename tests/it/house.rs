@@ -10,12 +10,12 @@ use burble::{config, metrics};
 const ROWS: &[&[&str]] = &[
     &["error", "finding"],
     &["model"],
-    &["clock", "config", "metrics", "protocol"],
+    &["clock", "config", "metrics", "protocol", "systemd"],
     &["auth", "telemetry"],
     &["broker", "hub", "store"],
     &["chat"],
     &["session"],
-    &["doctor", "http"],
+    &["admin", "doctor", "http"],
     &["app"],
 ];
 

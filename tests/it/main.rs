@@ -1,11 +1,13 @@
 //! Knocks on the real door: real servers, a real Redis, real clients; to the letter of the protocol.
 
 mod accounts;
+mod admin;
 mod admission;
 mod attempts;
 mod channels;
 mod contracts;
 mod crash;
+mod dashboards;
 mod doctor;
 mod durability;
 mod history;

@@ -128,7 +128,7 @@ impl Readers {
             Some((group, behind)) if u128::from(*behind) > window.as_millis() / 2 => Finding::warning(
                 "feeds",
                 format!("{found}; {} is {behind} ms behind, and they keep {window:?}", node(group)),
-                format!("see the log of {}, and its burble_feed_lag_seconds", node(group)),
+                format!("see the log of {}, and its burble_feed_unread_entries", node(group)),
             ),
             Some((group, behind)) if *behind > 0 => {
                 Finding::ok("feeds", format!("{found}; {} is furthest behind, by {behind} ms", node(group)))

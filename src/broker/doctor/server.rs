@@ -125,16 +125,8 @@ fn written(info: &Info) -> Finding {
     Finding::ok(CHECK, "the last write, rewrite and snapshot went well")
 }
 
-/// What may be used: what is set, or what the machine has; and which of them.
-fn memory_max(info: &Info) -> (u64, &'static str) {
-    match info.number("maxmemory") {
-        0 => (info.number("total_system_memory"), "the machine has"),
-        max => (max, "maxmemory allows"),
-    }
-}
-
 fn memory(info: &Info) -> Finding {
-    let (used, (max, whose)) = (info.number("used_memory"), memory_max(info));
+    let (used, (max, whose)) = (info.number("used_memory"), info.memory_max());
     let found = format!("{} used, {whose} {}", bytes(used), bytes(max));
     let remedy = "raise maxmemory or the machine's memory, or lower CHANNEL_RETENTION_MESSAGES";
     filled("redis memory", used, max, found, remedy)
@@ -157,7 +149,7 @@ fn filled(check: &str, used: u64, max: u64, found: String, remedy: &str) -> Find
 /// What one channel full of the largest messages takes.
 fn retention(info: &Info, messages: u64) -> Option<Finding> {
     let entry = (TEXT_BYTES_MAX + DATA_BYTES_MAX) as u64 + ENTRY_OVERHEAD_BYTES;
-    let (channel, (max, whose)) = (messages.saturating_mul(entry), memory_max(info));
+    let (channel, (max, whose)) = (messages.saturating_mul(entry), info.memory_max());
     let found = format!("one channel of the largest messages takes {}, {whose} {}", bytes(channel), bytes(max));
     match max {
         0 => None,

@@ -14,6 +14,8 @@ pub struct Model {
     pub name: String,
     pub password_hash: String,
     pub created_at: i64,
+    /// Since when the account is good for nothing, where the operator disabled it.
+    pub disabled_at: Option<i64>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod keeper;
 pub(crate) mod ports;
 pub(crate) mod postgres;
+pub(crate) mod prometheus;
 pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod session;

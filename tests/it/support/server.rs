@@ -198,6 +198,14 @@ impl TestServer {
         u32::try_from(pid.expect("a local process")).expect("a pid")
     }
 
+    /// Has its private Redis rewrite its append-only file, unless it is at it.
+    pub(crate) async fn redis_rewrites(&self) {
+        let mut redis = tokio::net::UnixStream::connect(self.redis_socket()).await.expect("its Redis listens");
+        tokio::io::AsyncWriteExt::write_all(&mut redis, b"BGREWRITEAOF\r\n").await.expect("it reads");
+        let answered = tokio::io::AsyncReadExt::read(&mut redis, &mut [0; 128]).await;
+        assert!(answered.expect("it answers") > 0);
+    }
+
     pub(crate) fn rss_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Linux");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has one");
@@ -216,6 +224,11 @@ impl TestServer {
     /// All it has printed so far.
     pub(crate) fn logs(&self) -> String {
         self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The folder that everything of it lies in.
+    pub(crate) fn data(&self) -> &Path {
+        self.setup.data.path()
     }
 
     fn redis_socket(&self) -> PathBuf {

@@ -70,8 +70,17 @@ impl Setup {
         self.env.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
+    /// A shell whose `$0` is the binary.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        self.program("/bin/sh", &["-c", script, BINARY])
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        self.program(BINARY, arguments)
+    }
+
+    fn program(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.env.iter().cloned()).current_dir(self.data.path());
         command.env("PATH", env!("PATH")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);

@@ -9,6 +9,10 @@ use super::{Load, LoadOptions};
 use crate::support::redis::Redis;
 use crate::support::{LONG_PATIENCE, TestServer, TestUser, eventually, within};
 
+/// Well before the clients, which wait for [3 s](LoadOptions::patience), take the connection for dead: where nothing was
+/// under way at the fault, nobody would be told of it.
+const FAILS_SOON: (&str, &str) = ("PUBSUB_APPEND_TIMEOUT_MS", "300");
+
 /// Until so many more messages were acknowledged.
 async fn acknowledged(load: &Load, more: u64) {
     within(LONG_PATIENCE, "messages are acknowledged", load.until_acknowledged(more)).await.expect("writers");
@@ -118,7 +122,7 @@ async fn a_redis_that_is_hard_to_reach_costs_nothing_but_time() {
     let redis = format!("127.0.0.1:{}", Redis::shared().port).parse().expect("an address");
     let before_redis = FaultProxy::start(redis).await;
     let port = before_redis.address.port().to_string();
-    let env = [("PUBSUB_SERVER_PORT", port.as_str()), ("PUBSUB_APPEND_TIMEOUT_MS", "300")];
+    let env = [("PUBSUB_SERVER_PORT", port.as_str()), FAILS_SOON];
     let (one, two) = TestServer::pair_with(&env).await;
     let history = History::new();
     let addresses = vec![one.address, two.address];
@@ -146,7 +150,7 @@ async fn a_redis_that_is_hard_to_reach_costs_nothing_but_time() {
 #[tokio::test]
 async fn what_a_redis_without_a_disk_loses_is_announced() {
     let mut redis = Redis::start(false);
-    let server = TestServer::on(&redis, &[]).await;
+    let server = TestServer::on(&redis, &[FAILS_SOON]).await;
     let history = History::new();
     let rules = Rules { loss: Loss::Allowed, retention: None };
     let addresses = vec![server.address];
@@ -167,7 +171,7 @@ async fn what_a_redis_without_a_disk_loses_is_announced() {
 #[tokio::test]
 async fn a_redis_that_keeps_what_it_acknowledged_loses_nothing_in_a_crash() {
     let mut redis = Redis::start(true);
-    let server = TestServer::on(&redis, &[("PUBSUB_DURABILITY", "fsync")]).await;
+    let server = TestServer::on(&redis, &[("PUBSUB_DURABILITY", "fsync"), FAILS_SOON]).await;
     let history = History::new();
     let load = Load::start(LoadOptions { addresses: vec![server.address], ..Default::default() }, &history).await;
     acknowledged(&load, 200).await;
