@@ -85,6 +85,7 @@ const REFUSALS: &[&str] = &[
     "sessions",
     "joins",
     "rate",
+    "user_bytes",
     "user_rate",
     "sign_in",
     "sign_up",

@@ -311,7 +311,7 @@ mod tests {
     #[tokio::test]
     async fn a_thread_that_gets_nowhere_holds_nobody_up() {
         let passwords = passwords();
-        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let (go_on, held) = std::sync::mpsc::sync_channel::<()>(0);
         let stuck = passwords.idle.run(move || held.recv());
         let hash = passwords.hash(password("correct horse")).await.unwrap();
         assert!(hash.starts_with("$pbkdf2-sha256$"), "the second one did it");
@@ -322,9 +322,9 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_waits_for_is_not_begun() {
         let passwords = passwords();
-        let (go_on, held) = std::sync::mpsc::channel::<()>();
+        let (go_on, held) = std::sync::mpsc::sync_channel::<()>(0);
         let stuck = passwords.idle.run(move || held.recv());
-        let (begun, is_begun) = std::sync::mpsc::channel();
+        let (begun, is_begun) = std::sync::mpsc::sync_channel(1);
         drop(passwords.idle.run(move || begun.send(())));
         drop(go_on);
         assert!(stuck.await.unwrap().is_err());

@@ -55,7 +55,7 @@ fn a_node_starts_without_any_setting() {
     assert_eq!((it.limit.connections, it.limit.sessions_per_user), (Limit::new(50_000), Limit::new(100)));
     assert_eq!(it.limit.session_joins, Limit::new(1_000));
     assert_eq!(it.limit.session_commands_per_second, Limit::new(10_000));
-    assert_eq!((it.limit.password_queue, it.limit.page_reads), (64, 64));
+    assert_eq!((it.limit.password_queue, it.limit.page_reads), (64, 16));
     assert_eq!((it.log.output, it.log.file.as_path()), (LogOutput::Stdout, Path::new("logs/server.log")));
     assert_eq!((it.log.console_level.as_str(), it.log.file_level.as_str()), ("info", "info"));
     assert_eq!(it.log.format, LogFormat::Text);

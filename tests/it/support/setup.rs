@@ -11,10 +11,11 @@ use super::redis::Redis;
 use super::token::SECRET;
 
 /// What a test of anything but limits must not meet, and how long a stop may take that nobody looks at.
-const UNHINDERED: [(&str, &str); 9] = [
+const UNHINDERED: [(&str, &str); 10] = [
     ("LIMIT_SESSIONS_PER_USER", "0"),
     ("LIMIT_SESSION_COMMANDS_PER_SECOND", "0"),
     ("LIMIT_USER_COMMANDS_PER_SECOND", "0"),
+    ("LIMIT_USER_BYTES_PER_SECOND", "0"),
     ("LIMIT_SIGN_IN_FAILURES", "0"),
     ("LIMIT_SIGN_IN_FAILURES_PER_NAME", "0"),
     ("LIMIT_SIGN_IN_FAILURES_PER_ADDRESS", "0"),

@@ -427,6 +427,7 @@ fn as_shipped(_: RedisKind) -> Options {
         ("LIMIT_SESSIONS_PER_USER", "1000"),
         ("LIMIT_SESSION_COMMANDS_PER_SECOND", "10000"),
         ("LIMIT_USER_COMMANDS_PER_SECOND", "20000"),
+        ("LIMIT_USER_BYTES_PER_SECOND", "4194304"),
     ];
     Options { settings: settings.map(|(name, value)| (name, value.to_owned())).into(), ..Options::default() }
 }
