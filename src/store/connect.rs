@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use migrations::{Migrator, MigratorTrait};
-use sea_orm::sqlx::ConnectOptions;
 use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPool};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSynchronous};
+use sea_orm::sqlx::{self, ConnectOptions, Connection, SqliteConnection};
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DatabaseConnection, DbErr, EntityTrait};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -153,10 +153,20 @@ async fn sqlite_pool(options: SqliteConnectOptions, connections: u32) -> Result<
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(is_clean(connection)))
         .connect_with(options)
         .await
         .map_err(unreachable)?;
     Ok(pool.into())
+}
+
+/// Whether what was begun on the connection before has ended. Where SQLite itself has ended a transaction, as it does on a
+/// full disk, the library takes it for one that goes on, and whatever came next would be a part of it that is never
+/// committed. Such a connection is closed, which leaves nothing of it behind.
+async fn is_clean(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    // A rollback may still be under way.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn open_postgres(url: &str) -> anyhow::Result<Opened> {

@@ -299,6 +299,19 @@ mod tests {
         assert_eq!(store.sign_ins().revoke(SignInId::new(), 0).await.unwrap(), None);
     }
 
+    /// As SQLite ends one by itself where the disk is full: <https://sqlite.org/lang_transaction.html>.
+    #[tokio::test]
+    async fn a_transaction_that_the_database_ended_takes_nothing_later_along() {
+        let store = TestStore::on_sqlite().await;
+        let ann = SignedUp::new(&store, "ann").await.user;
+        let ended = store.begin().await.unwrap();
+        ended.execute_unprepared("ROLLBACK").await.unwrap();
+        drop(ended);
+        drop(store.begin().await.unwrap());
+        let tea = testing::channel(&store, "tea", ChannelKind::Public, &ann).await;
+        assert_eq!(store.channels().by_name(&tea.name).await.unwrap(), Some(tea));
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_server_that_is_gone_is_unavailable() {
         let server = Postgres::start();
