@@ -3,6 +3,7 @@
 mod access;
 mod passwords;
 mod refresh;
+mod resting;
 
 pub use access::{Claims, Tokens};
 pub use passwords::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, Password, Passwords, Verdict};

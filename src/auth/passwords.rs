@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use pbkdf2::phc::PasswordHash;
-use pbkdf2::{Algorithm, Params, PasswordHasher, PasswordVerifier, Pbkdf2};
+use pbkdf2::{Algorithm, Params, PasswordHasher, PasswordVerifier};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout};
 
+use super::resting::Scheme;
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, Waiting};
 
@@ -78,11 +79,11 @@ pub enum Verdict {
 
 /// Hashes and verifies, with at most so many at a time and so many waiting. Clones share the threads.
 ///
-/// A hash is tried on a thread that runs only when nothing else wants the processor, and so delays nothing. Where that
-/// does not come to its end, since the machine is busy all the time, another one tries too that only gives way.
+/// A hash is tried on a thread that runs only when nothing else wants the processor, and rests half of the time, so that it
+/// delays nothing. Where that does not come to its end, since the machine is busy all the time, another one tries too that only gives way.
 #[derive(Clone)]
 pub struct Passwords {
-    scheme: Pbkdf2,
+    scheme: Scheme,
     rounds: u32,
     /// For users that do not exist: no password has it, and it costs as much as a real one.
     dummy: Arc<str>,
@@ -166,7 +167,7 @@ impl Passwords {
         let threads = threads.max(1);
         metrics.password_threads.set(threads as f64);
         Ok(Self {
-            scheme: Pbkdf2::new(Algorithm::Pbkdf2Sha256, params),
+            scheme: Scheme { params },
             rounds,
             dummy: dummy(params)?.into(),
             idle: Arc::new(Threads::new(threads, run_when_idle)?),

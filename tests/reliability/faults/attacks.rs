@@ -12,9 +12,9 @@ use crate::support::TestUser;
 use crate::system::machine::cpu_time;
 
 /// How long calm and attack take turns.
-const TURN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(10));
-/// How often they do: the median counts, since neither is quiet on a machine that others use.
-const TURNS: (usize, usize) = (1, 3);
+const TURN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(8));
+/// How often they do, each as often first as second: the median counts, since neither is quiet on a machine that others use.
+const TURNS: (usize, usize) = (1, 4);
 /// How much worse a delivery may be under attack than in calm times.
 const WORSE_MAX: f64 = 2.0;
 /// What no attack needs to undercut: noise on an idle machine.
@@ -45,14 +45,19 @@ fn crowd(attack: Attack, form: Form) -> usize {
 pub(super) async fn make(scene: &mut Scene, attack: Attack) -> Result<()> {
     let mallory = TestUser::sign_up(scene.system.nodes[0].address, "mallory").await;
     let (mut calm, mut attacked) = (Vec::new(), Vec::new());
-    for _ in 0..scene.form.choose(TURNS.0, TURNS.1) {
-        calm.push(turn(scene, None).await?);
-        scene.mark(&format!("{attack:?}"));
-        let attackers = Attackers::start(attack, &mallory, crowd(attack, scene.form))?;
-        attacked.push(turn(scene, Some(&attackers)).await?);
-        scene.system.nodes[0].until_ready().await?;
-        attackers.stop().await?;
-        scene.mark("calm");
+    for round in 0..scene.form.choose(TURNS.0, TURNS.1) {
+        for under_attack in [round % 2 == 1, round % 2 == 0] {
+            if !under_attack {
+                calm.push(turn(scene, None).await?);
+                continue;
+            }
+            scene.mark(&format!("{attack:?}"));
+            let attackers = Attackers::start(attack, &mallory, crowd(attack, scene.form))?;
+            attacked.push(turn(scene, Some(&attackers)).await?);
+            scene.system.nodes[0].until_ready().await?;
+            attackers.stop().await?;
+            scene.mark("calm");
+        }
     }
     let (calm, attacked) = (median(calm)?, median(attacked)?);
     scene.note = Some(format!(
