@@ -1,6 +1,7 @@
 //! What this machine is, and how many files may be open.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -54,6 +55,22 @@ impl Machine {
     }
 }
 
+/// The file system that a folder lies on; what flushes to it takes as long as that takes.
+pub(crate) fn file_system(folder: &Path) -> String {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    file_system_in(&mounts, folder).unwrap_or("unknown").to_owned()
+}
+
+/// Each line: what is mounted, where, and as which file system. The longest path that holds the folder counts.
+fn file_system_in<'a>(mounts: &'a str, folder: &Path) -> Option<&'a str> {
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        Some((fields.next()?, fields.next()?))
+    });
+    let holding = mounts.filter(|(mount, _)| folder.starts_with(mount));
+    holding.max_by_key(|(mount, _)| mount.len()).map(|(_, file_system)| file_system)
+}
+
 fn cpu_model(cpuinfo: &str) -> &str {
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
     model.map_or("", |rest| rest.trim_start_matches([' ', '\t', ':']).trim())
@@ -71,6 +88,9 @@ mod tests {
     #[test]
     fn the_machine_is_read() {
         assert_eq!(memory_mib("MemTotal:   2048 kB\nMemFree: 1 kB\n"), Some(2));
+        let mounts = "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n";
+        assert_eq!(file_system_in(mounts, Path::new("/tmp/x")), Some("tmpfs"));
+        assert_eq!(file_system_in(mounts, Path::new("/tmpx")), Some("ext4"));
         assert_eq!(cpu_model("processor : 0\nmodel name\t: Fast One\n"), "Fast One");
     }
 }

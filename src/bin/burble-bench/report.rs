@@ -216,10 +216,11 @@ fn row(cells: &[String]) -> String {
     })
 }
 
-/// Four digits that count; whole numbers as they are.
+/// Three or four digits that count; whole numbers as they are.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
-        large if large >= 1000.0 || large.fract() == 0.0 => format!("{value:.0}"),
+        whole if whole.fract() < 1e-9 => format!("{value:.0}"),
+        large if large >= 1000.0 => format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),
         small if small >= 0.1 => format!("{value:.3}"),
         _ => format!("{value:.5}"),

@@ -319,7 +319,7 @@ mod tests {
     fn a_budget_is_met_or_not() {
         let judge = |server, yardstick| {
             let rows = vec![row("1 → 200, 8 in flight", &[(server, yardstick)])];
-            let results = Results { parts: BTreeMap::from([(Part::Fanout, rows)]), failures: Vec::new() };
+            let results = Results { parts: BTreeMap::from([(Part::Fanout, rows)]), ..Results::default() };
             let judged = judged(&results);
             assert_eq!(judged.len(), 1, "the others were not measured");
             (judged[0].compared, judged[0].budget.clone(), judged[0].met)

@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn what_has_points_is_drawn() {
         let rows = vec![row("1 → 200, 8 in flight", &[(9.0, 8.0)]), row("1 → 2000, 8 in flight", &[(7.0, 6.0)])];
-        let results = Results { parts: BTreeMap::from([(Part::Fanout, rows)]), failures: Vec::new() };
+        let results = Results { parts: BTreeMap::from([(Part::Fanout, rows)]), ..Results::default() };
         let charts = charts(&results);
         assert_eq!(charts[0].1.series[0].points, [(200.0, 9.0), (2000.0, 7.0)]);
         assert_eq!(charts[0].1.series[2].points, [(200.0, 8.0), (2000.0, 6.0)]);

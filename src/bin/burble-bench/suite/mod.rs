@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::cli::{Common, Part, SuiteArgs};
-use crate::proc::Machine;
+use crate::proc::{Machine, file_system};
 use plan::{Load, Scale};
 use results::{Results, Round, Row};
 use system::Place;
@@ -55,6 +55,7 @@ async fn measure(common: &Common, args: &SuiteArgs) -> Result<Results> {
     let worker = Worker { common, place: &place };
     let scale = Scale { quick: args.quick, rounds: args.rounds };
     let (start, mut results) = (Instant::now(), Results::default());
+    results.file_system = file_system(place.folder());
     for part in Part::value_variants().iter().filter(|part| args.only.is_empty() || args.only.contains(part)) {
         let loads = plan::loads(*part, scale, &results);
         let mut rows: Vec<Row> = loads.iter().map(empty_row).collect();

@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use super::budgets::judged;
 use super::results::Results;
+use super::tables::number;
 use super::{charts, tables};
 use crate::cli::{Part, SuiteArgs};
 use crate::proc::Machine;
-use crate::report::{Report, number};
+use crate::report::Report;
 
 /// What people write on the page, between these, stays.
 const BY_HAND: &str = "<!-- by hand -->";
@@ -28,6 +29,10 @@ each ratio the median of the ratios of the rounds. CPU counts until the servers 
 what is put off is in it.
 ";
 
+const QUICK: &str = "
+**This was a quick run**: once each, and with smaller loads than the budgets speak of.
+";
+
 /// What the page needs beside the results.
 pub(super) struct Frame<'a> {
     /// The name of the folder with the charts.
@@ -40,11 +45,12 @@ pub(super) struct Frame<'a> {
 
 /// The whole page.
 pub(super) fn page(results: &Results, frame: &Frame<'_>) -> String {
-    let mut page = format!("{WHAT_IT_IS}\n{}\n{}", budgets(results), machine(frame.args));
+    let quick = if frame.args.quick { QUICK } else { "" };
+    let mut page = format!("{WHAT_IT_IS}{quick}\n{}\n{}", budgets(results), machine(results, frame.args));
     let _ = write!(page, "\n{BY_HAND}{}{BY_HAND_END}\n", by_hand(frame.before));
     for (part, rows) in &results.parts {
         let (title, words) = words(*part);
-        let _ = write!(page, "\n## {title}\n\n{words}\n\n");
+        let _ = write!(page, "\n## {title}\n\n{}\n\n", wrapped(words));
         if let Some((_, caption)) = frame.drawn.iter().find(|(drawn, _)| drawn == part) {
             let _ = write!(page, "![{caption}]({}/{}.svg)\n\n", frame.folder, charts::file_name(*part));
         }
@@ -81,11 +87,12 @@ fn budgets(results: &Results) -> String {
     table
 }
 
-fn machine(args: &SuiteArgs) -> String {
+fn machine(results: &Results, args: &SuiteArgs) -> String {
     let Machine { cores, cpu, memory_mib, kernel, build } = Machine::here();
     let mut text = "## The machine\n\n| | |\n|---|---|\n".to_owned();
     let _ = writeln!(text, "| CPU | {cores} cores, {cpu}; load tool and servers share them |");
     let _ = writeln!(text, "| memory | {memory_mib} MiB |\n| kernel | Linux {kernel} |");
+    let _ = writeln!(text, "| data on | {} |", results.file_system);
     let _ = writeln!(text, "| build | Burble {}, load tool: {build} build |", env!("CARGO_PKG_VERSION"));
     for program in ["redis-server", "postgres"] {
         let _ = writeln!(text, "| {program} | {} |", version(program));
@@ -126,6 +133,24 @@ fn problems(results: &Results) -> String {
 
 fn times(rounds: usize) -> String {
     if rounds == 1 { "once".to_owned() } else { format!("{rounds} times") }
+}
+
+/// At most this many characters a line, as the other pages have it.
+const LINE_CHARS_MAX: usize = 119;
+
+fn wrapped(words: &str) -> String {
+    let (mut text, mut chars) = (String::new(), 0);
+    for word in words.split_whitespace() {
+        let length = word.chars().count();
+        if chars > 0 {
+            let fits = chars + 1 + length <= LINE_CHARS_MAX;
+            text.push(if fits { ' ' } else { '\n' });
+            chars = if fits { chars + 1 } else { 0 };
+        }
+        text.push_str(word);
+        chars += length;
+    }
+    text
 }
 
 /// The title of a part, and what it is about.
@@ -200,7 +225,7 @@ mod tests {
     #[test]
     fn what_was_written_by_hand_stays() {
         let rows = vec![row("1 → 200, 8 in flight", &[(50.0, 100.0)])];
-        let results = Results { parts: BTreeMap::from([(Part::Fanout, rows)]), failures: Vec::new() };
+        let results = Results { parts: BTreeMap::from([(Part::Fanout, rows)]), ..Results::default() };
         let args = SuiteArgs { quick: false, only: vec![], rounds: None, report: None, burble: None, folder: None };
         let made = |before| page(&results, &Frame { folder: "performance", drawn: &[], before, args: &args });
         let first = made("");

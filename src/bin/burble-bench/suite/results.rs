@@ -11,6 +11,8 @@ use crate::report::Report;
 #[derive(Serialize, Default)]
 pub(crate) struct Results {
     pub(crate) parts: BTreeMap<Part, Vec<Row>>,
+    /// The file system that the servers' data lay on.
+    pub(crate) file_system: String,
     /// Loads that could not be run to their end, and why.
     pub(crate) failures: Vec<String>,
 }

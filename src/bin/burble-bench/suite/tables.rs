@@ -6,7 +6,6 @@ use std::fmt::Write;
 use super::columns::{Column, Of, columns};
 use super::results::Row;
 use crate::cli::{Mode, Part};
-use crate::report::number;
 
 /// The rows of a part as a Markdown table.
 pub(super) fn table(part: Part, rows: &[Row]) -> String {
@@ -64,6 +63,29 @@ fn shown(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), number)
 }
 
+/// Three digits that count, thousands apart: `1,234,568`, `98.8`, `0.0123`.
+pub(super) fn number(value: f64) -> String {
+    let size = value.abs();
+    if size >= 100.0 {
+        return in_thousands(value);
+    }
+    let decimals = [10.0, 1.0, 0.1, 0.01].iter().position(|bound| size >= *bound).map_or(4, |at| at + 1);
+    let text = format!("{value:.decimals$}");
+    if text.bytes().all(|byte| matches!(byte, b'0' | b'.')) { "0".to_owned() } else { text }
+}
+
+fn in_thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && digit.is_ascii_digit() && (digits.len() - at) % 3 == 0 && !text.ends_with('-') {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,7 +94,15 @@ mod tests {
     #[test]
     fn a_table_has_the_columns_that_have_values() {
         let table = table(Part::Fanout, &[row("200", &[(50.0, 100.0)])]);
-        let expected = "|  | deliveries, /s | single, /s | × single |\n|---|--:|--:|--:|\n| 200 | 50 | 100 | 0.500 |\n";
+        let expected =
+            "|  | deliveries, /s | single, /s | × single |\n|---|--:|--:|--:|\n| 200 | 50.0 | 100 | 0.500 |\n";
         assert_eq!(table, expected);
+    }
+
+    #[test]
+    fn numbers_have_three_digits_that_count() {
+        let numbers = [1_234_567.8, 1000.0, 999.6, 98.76, 5.0, 0.4567, 0.01234, 0.0, -1.5, -1234.0];
+        let texts = ["1,234,568", "1,000", "1,000", "98.8", "5.00", "0.457", "0.0123", "0", "-1.50", "-1,234"];
+        assert_eq!(numbers.map(number), texts);
     }
 }

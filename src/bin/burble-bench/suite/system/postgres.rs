@@ -24,8 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A running server.
 pub(super) struct Postgres {
     programs: PathBuf,
-    folder: TempDir,
     _child: Child,
+    folder: TempDir,
     databases: AtomicU32,
 }
 
@@ -46,7 +46,7 @@ impl Postgres {
         let log = File::create(folder.path().join("log"))?;
         server.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = tokio::process::Command::from(server).kill_on_drop(true).spawn().context("postgres")?;
-        let server = Self { programs, folder, _child: child, databases: AtomicU32::new(0) };
+        let server = Self { programs, _child: child, folder, databases: AtomicU32::new(0) };
         let start = Instant::now();
         while run(server.program("pg_isready").arg("-q")).is_err() {
             let log = fs::read_to_string(server.folder.path().join("log")).unwrap_or_default();
