@@ -140,8 +140,8 @@ fn rooms(scale: Scale) -> Vec<Load> {
 }
 
 fn latency_by_load(scale: Scale) -> Vec<Load> {
-    let rates = if scale.quick { "500,2000,8000" } else { "250,500,1000,1500,2000,3000,4000,6000,8000,12000,16000" };
-    let line = format!("rooms --rooms 200 --members 20 --seconds {} --rates {rates}", scale.of(4, 1));
+    let rates = if scale.quick { "500,2000,8000" } else { "500,1000,2000,3000,4000,6000,8000,12000,16000" };
+    let line = format!("rooms --rooms 200 --members 20 --seconds {} --rates {rates}", scale.of(3, 1));
     vec![
         scale.load("memory", SetUp::Memory, &line).against(&[Mode::Single]).times(scale, 2),
         scale.load("fsync", SetUp::Fsync, &line).times(scale, 2),
@@ -161,7 +161,7 @@ fn durability(scale: Scale, results: &Results) -> Vec<Load> {
 }
 
 fn nodes(scale: Scale) -> Vec<Load> {
-    let line = format!("rooms --rooms 100 --members 10 --rate 2000 --seconds {} --search", scale.of(3, 1));
+    let line = format!("rooms --rooms 100 --members 10 --rate 4000 --seconds {} --search", scale.of(2, 1));
     let load = |set_up: SetUp| scale.load(set_up.words(), set_up, &line).times(scale, 2);
     (1..=3).map(SetUp::Nodes).map(load).collect()
 }
