@@ -1,6 +1,6 @@
 # What one does with Burble. `make help` lists it.
 .POSIX:
-.PHONY: help run test reliability check conformance dashboards fuzz dist
+.PHONY: help run test reliability bench instructions check conformance dashboards fuzz dist
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -17,6 +17,15 @@ reliability: ## Break everything under load, and write docs/reliability.md (ARGS
 	@scripts/need.sh rust compiler redis postgres haproxy faketime
 	@set -- $(ARGS); [ $$# -gt 0 ] || set -- --report docs/reliability.md; \
 	PATH="$$PATH:/usr/sbin:$$(scripts/postgres-bin.sh)" cargo test --release --locked --test reliability -- --full "$$@"
+
+bench: ## Measure everything beside a bare server, and write docs/performance.md (ARGS="--quick --only fanout" for a part, unwritten)
+	@scripts/need.sh rust compiler redis postgres
+	cargo build --release --locked --bin burble --bin burble-bench
+	@set -- $(ARGS); [ $$# -gt 0 ] || set -- --report docs/performance.md; target/release/burble-bench suite "$$@"
+
+instructions: ## Count the instructions of the hot paths, and compare with benches/instructions.txt (ARGS=--write to renew it)
+	@scripts/need.sh rust compiler valgrind
+	cargo bench --locked --bench instructions -- $(ARGS)
 
 check: ## Formatting, lints and documentation, without a warning
 	@scripts/need.sh rust compiler

@@ -21,7 +21,7 @@ const ROWS: &[&[&str]] = &[
 
 /// What only one room may speak: the crates, and the folders where they may be named.
 const LANGUAGES: &[(&[&str], &[&str])] = &[
-    (&["redis", "deadpool_redis"], &["src/broker"]),
+    (&["redis", "deadpool_redis"], &["src/broker", "src/bin/burble-bench/broker"]),
     (&["sea_orm", "sea_orm_migration", "sqlx", "migrations"], &["src/store", "migrations"]),
 ];
 

@@ -4,6 +4,7 @@ mod accounts;
 mod admin;
 mod admission;
 mod attempts;
+mod bench;
 mod channels;
 mod contracts;
 mod crash;

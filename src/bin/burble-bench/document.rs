@@ -35,7 +35,7 @@ impl Document {
 
 impl Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { cores, cpu, kernel, build } = &self.machine;
+        let Machine { cores, cpu, kernel, build, .. } = &self.machine;
         for report in &self.reports {
             writeln!(f, "{report}")?;
         }

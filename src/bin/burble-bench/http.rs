@@ -34,18 +34,26 @@ impl Target {
 
     /// Sends one request with a JSON body.
     pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Result<Answer> {
-        let body = body.to_string();
+        self.request("POST", path, token, &body.to_string()).await
+    }
+
+    /// Sends one request without a body.
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer> {
+        self.request("GET", path, None, "").await
+    }
+
+    async fn request(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> Result<Answer> {
         let authorization = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             self.host,
             body.len()
         );
         timeout(REQUEST_TIMEOUT, self.exchange(&request))
             .await
-            .with_context(|| format!("POST {path} got no answer within {REQUEST_TIMEOUT:?}"))?
-            .with_context(|| format!("POST {path} at http://{} failed", self.host))
+            .with_context(|| format!("{method} {path} got no answer within {REQUEST_TIMEOUT:?}"))?
+            .with_context(|| format!("{method} {path} at http://{} failed", self.host))
     }
 
     async fn exchange(&self, request: &str) -> Result<Answer> {

@@ -2,6 +2,7 @@
 //! It relies on the public contract alone, and on nothing of the server's code.
 
 mod answer;
+mod broker;
 mod cli;
 mod document;
 mod failure;
@@ -14,6 +15,8 @@ mod report;
 mod scenario;
 mod session;
 mod stage;
+mod suite;
+mod watch;
 mod wire;
 mod yardstick;
 
@@ -22,13 +25,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use cli::{Cli, Command, Common, Mode, Scenario};
+use cli::{Cli, Command, Limit};
 use document::Document;
-use failure::Tally;
-use http::Target;
-use report::Report;
 use scenario::Run;
-use yardstick::Yardstick;
 
 /// As the server has it: with thousands of sessions in one process, the tool's own cost counts.
 #[cfg(feature = "mimalloc")]
@@ -49,24 +48,25 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: &Cli) -> Result<bool> {
+    proc::raise_open_files()?;
     let common = &cli.common;
     let reports = match &cli.command {
         Command::YardstickServe { mode } => {
             yardstick::serve(*mode).await?;
             return Ok(true);
         }
-        Command::Limit(limit) => vec![on_yardstick(common, limit.mode, &limit.scenario).await?],
-        Command::Resume(args) => {
-            let run = on_server(common).await?;
-            vec![finish(&run, scenario::resume::run(&run, args).await?)]
-        }
+        Command::Suite(args) => return suite::run(common, args).await,
+        Command::Limit(limit) => match &limit.of {
+            Limit::Scenario(scenario) => vec![scenario::on_yardstick(common, limit.mode, scenario).await?],
+            Limit::Redis(args) => vec![broker::trip::run(common, args).await?],
+        },
         Command::Scenario(scenario) => {
-            let run = on_server(common).await?;
+            let run = Run::on_server(common).await?;
             let mut reports = Vec::new();
             if let Some(mode) = common.yardstick {
-                reports.push(on_yardstick(common, mode, scenario).await?);
+                reports.push(scenario::on_yardstick(common, mode, scenario).await?);
             }
-            reports.push(finish(&run, run.scenario(scenario).await?));
+            reports.push(run.report_on(scenario).await?);
             reports
         }
     };
@@ -77,32 +77,4 @@ async fn run(cli: &Cli) -> Result<bool> {
         println!("{document}");
     }
     Ok(document.is_good())
-}
-
-async fn on_server(common: &Common) -> Result<Run> {
-    Ok(Run {
-        common: common.clone(),
-        target: Target::resolve(&common.url).await?,
-        against: common.url.clone(),
-        pids: common.pids.clone(),
-        tally: Tally::default(),
-    })
-}
-
-async fn on_yardstick(common: &Common, mode: Mode, scenario: &Scenario) -> Result<Report> {
-    let yardstick = Yardstick::start(mode).await?;
-    let run = Run {
-        common: common.clone(),
-        target: yardstick.target.clone(),
-        against: format!("the yardstick ({})", mode.as_str()),
-        pids: vec![yardstick.process.clone()],
-        tally: Tally::default(),
-    };
-    let report = run.scenario(scenario).await?;
-    Ok(finish(&run, report))
-}
-
-fn finish(run: &Run, mut report: Report) -> Report {
-    report.errors = run.tally.by_kind();
-    report
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::failure::Seen;
 use crate::latency::Summary;
-use crate::proc::ServerUse;
+use crate::watch::{ServerUse, Used};
 
 /// The findings of one scenario against one server.
 #[derive(Serialize, Clone)]
@@ -26,17 +26,17 @@ pub(crate) struct Report {
 
 #[derive(Serialize, Clone)]
 struct Figure {
-    name: &'static str,
+    name: String,
     value: f64,
     unit: &'static str,
 }
 
-/// A rate of a search.
+/// A rate that was tried out.
 #[derive(Serialize, Clone)]
-struct Tried {
-    rate: u32,
-    held: bool,
-    delivery: Summary,
+pub(crate) struct Tried {
+    pub(crate) rate: u32,
+    pub(crate) held: bool,
+    pub(crate) delivery: Summary,
 }
 
 impl Report {
@@ -61,8 +61,8 @@ impl Report {
     }
 
     /// Adds a figure; its unit belongs to it.
-    pub(crate) fn figure(&mut self, name: &'static str, value: f64, unit: &'static str) -> &mut Self {
-        self.figures.push(Figure { name, value, unit });
+    pub(crate) fn figure(&mut self, name: impl Into<String>, value: f64, unit: &'static str) -> &mut Self {
+        self.figures.push(Figure { name: name.into(), value, unit });
         self
     }
 
@@ -77,10 +77,36 @@ impl Report {
         self.tried.push(Tried { rate, held, delivery: delivery.clone() });
     }
 
-    /// Adds what the server processes used.
-    pub(crate) fn servers(&mut self, servers: Vec<ServerUse>) -> &mut Self {
-        self.servers = servers;
+    /// Adds what the server processes used, and what of it falls to each of `count` such units of work.
+    pub(crate) fn cost(&mut self, unit: &str, count: f64, used: Used) -> &mut Self {
+        let count = count.max(1.0);
+        if !used.servers.is_empty() {
+            self.figure(format!("server CPU per {unit}"), used.cpu_seconds() * 1e6 / count, "us");
+        }
+        let mut by_name: BTreeMap<&str, f64> = BTreeMap::new();
+        for server in &used.servers {
+            *by_name.entry(&server.name).or_default() += server.cpu_seconds;
+        }
+        if by_name.len() > 1 {
+            for (name, cpu_seconds) in &by_name {
+                self.figure(format!("{name} CPU per {unit}"), cpu_seconds * 1e6 / count, "us");
+            }
+        }
+        if let Some(commands) = used.redis_commands {
+            self.figure(format!("Redis commands per {unit}"), self::count(commands) / count, "");
+        }
+        self.servers = used.servers;
         self
+    }
+
+    /// The rates that were tried, in their order.
+    pub(crate) fn rates_tried(&self) -> &[Tried] {
+        &self.tried
+    }
+
+    /// A figure, or a percentile of a distribution (`delivery p99`), by name.
+    pub(crate) fn value(&self, name: &str) -> Option<f64> {
+        self.comparable().get(name).copied()
     }
 
     /// How many values the distribution of this name has.
@@ -90,9 +116,10 @@ impl Report {
 
     /// Everything that can be set in proportion, by name.
     fn comparable(&self) -> BTreeMap<String, f64> {
-        let figures = self.figures.iter().map(|figure| (figure.name.to_owned(), figure.value));
+        let figures = self.figures.iter().map(|figure| (figure.name.clone(), figure.value));
         let latencies = self.latencies.iter().flat_map(|(name, summary)| {
-            [(format!("{name} p50"), summary.p50_ms), (format!("{name} p99"), summary.p99_ms)]
+            let percentiles = [("p50", summary.p50_ms), ("p99", summary.p99_ms), ("p99.9", summary.p999_ms)];
+            percentiles.map(|(percentile, ms)| (format!("{name} {percentile}"), ms))
         });
         figures.chain(latencies).collect()
     }
@@ -146,11 +173,12 @@ impl Report {
 
     fn server_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.servers.is_empty() {
-            let heads = ["pid", "CPU s", "RSS before", "RSS after", "RSS peak"];
+            let heads = ["pid", "CPU s", "late CPU", "RSS before", "RSS after", "RSS peak"];
             writeln!(f, "\n  {:<14}{}  (KiB)", "process", row(&heads.map(str::to_owned)))?;
         }
         for server in &self.servers {
-            let mut cells = vec![server.pid.to_string(), format!("{:.2}", server.cpu_seconds)];
+            let mut cells = vec![server.pid.to_string()];
+            cells.extend([server.cpu_seconds, server.cpu_after_seconds].map(|cpu| format!("{cpu:.2}")));
             let memory = [server.rss_before_kib, server.rss_after_kib, server.rss_peak_kib];
             cells.extend(memory.map(|kib| kib.to_string()));
             writeln!(f, "  {:<14}{}", server.name, row(&cells))?;
@@ -188,10 +216,11 @@ fn row(cells: &[String]) -> String {
     })
 }
 
-/// Four digits that count; whole numbers as they are.
-fn number(value: f64) -> String {
+/// Three or four digits that count; whole numbers as they are.
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
-        large if large >= 1000.0 || large.fract() == 0.0 => format!("{value:.0}"),
+        whole if whole.fract() < 1e-9 => format!("{value:.0}"),
+        large if large >= 1000.0 => format!("{value:.0}"),
         middle if middle >= 10.0 => format!("{value:.1}"),
         small if small >= 0.1 => format!("{value:.3}"),
         _ => format!("{value:.5}"),
@@ -207,6 +236,24 @@ mod tests {
         let mut bad = Report::new("cases", "here");
         bad.errors.insert("send: rate_limited".into(), Seen { count: 3, first: "slow down".into() });
         assert!(bad.to_string().contains("3 x send: rate_limited; the first: slow down"));
+    }
+
+    #[test]
+    fn costs_are_shared_out_by_process_and_unit() {
+        let server = |name: &str, pid, cpu_seconds| ServerUse {
+            name: name.into(),
+            pid,
+            cpu_seconds,
+            cpu_after_seconds: 0.0,
+            rss_before_kib: 1,
+            rss_after_kib: 2,
+            rss_peak_kib: 3,
+        };
+        let servers = vec![server("burble", 1, 1.0), server("burble", 2, 2.0), server("redis", 3, 1.0)];
+        let mut report = Report::new("cases", "here");
+        report.cost("case", 1e6, Used { servers, redis_commands: Some(2_000_000) });
+        let values = ["server CPU per case", "burble CPU per case", "redis CPU per case", "Redis commands per case"];
+        assert_eq!(values.map(|name| report.value(name)), [Some(4.0), Some(3.0), Some(1.0), Some(2.0)]);
     }
 
     #[test]

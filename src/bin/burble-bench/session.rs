@@ -89,6 +89,32 @@ impl Session {
         self.ask("leave", reference, wire::leave(reference, channel)).await
     }
 
+    /// Puts a `join` into the write buffer without waiting for its answer; `flush` sends what is there.
+    pub(crate) async fn feed_join(&mut self, channel: &str) -> Result<(), Failure> {
+        let command = wire::join(self.take_ref(), channel, None);
+        self.socket.feed(Message::text(command)).await.map_err(|error| socket_failure("join", &error))
+    }
+
+    /// Asks for a page of history; the answer as it came.
+    pub(crate) async fn history(
+        &mut self,
+        channel: &str,
+        before: Option<Position>,
+        limit: u32,
+    ) -> Result<Utf8Bytes, Failure> {
+        let reference = self.take_ref();
+        within("history", async {
+            self.write(wire::history(reference, channel, before, limit)).await?;
+            loop {
+                let text = self.next().await?;
+                if answer("history", &parse(&text)?)?.is_some_and(|accepted| accepted.reference == reference) {
+                    return Ok(text);
+                }
+            }
+        })
+        .await
+    }
+
     /// Puts a message into the write buffer without waiting for its answer; `flush` sends what is there.
     pub(crate) async fn feed_send(&mut self, channel: &str, text: &str, cid: Option<&str>) -> Result<u32, Failure> {
         let reference = self.take_ref();

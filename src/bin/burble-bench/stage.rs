@@ -27,7 +27,7 @@ const PASSWORD: &str = "quiet-heron-over-slow-water-58";
 /// Users who are signed in, and channels that exist.
 #[derive(Clone)]
 pub(crate) struct Stage {
-    pub(crate) target: Target,
+    targets: Arc<[Target]>,
     tokens: Arc<[String]>,
     channels: Arc<[Arc<str>]>,
     sessions_per_user: u32,
@@ -38,12 +38,13 @@ impl Stage {
     /// Signs up (or logs in) `users`, and creates `channels`; both are named after the scenario and the seed.
     pub(crate) async fn set(
         common: &Common,
-        target: &Target,
+        targets: &[Target],
         scenario: &str,
         users: u32,
         channels: u32,
     ) -> Result<Self> {
         let seed = common.seed;
+        let target = targets.first().context("a scenario needs a server")?;
         let progress = Progress::new("signing up", u64::from(users));
         let tokens = concurrently(0..users, SIGNUPS_MAX, &progress, |number| {
             sign_in(target.clone(), format!("bench-{seed}-{number}"))
@@ -56,7 +57,7 @@ impl Stage {
         })
         .await?;
         Ok(Self {
-            target: target.clone(),
+            targets: targets.into(),
             tokens: tokens.into(),
             channels: channels.into(),
             sessions_per_user: common.sessions_per_user,
@@ -69,14 +70,24 @@ impl Stage {
         self.channels[number as usize % self.channels.len()].clone()
     }
 
+    /// The node for the session with this number; they are shared out in turn.
+    pub(crate) fn target(&self, number: u32) -> &Target {
+        &self.targets[number as usize % self.targets.len()]
+    }
+
     /// The token of the user with this number.
     pub(crate) fn token(&self, number: u32) -> &str {
         &self.tokens[number as usize % self.tokens.len()]
     }
 
+    /// The same users and channels, on other nodes of the installation.
+    pub(crate) fn moved_to(&self, targets: &[Target]) -> Self {
+        Self { targets: targets.into(), ..self.clone() }
+    }
+
     /// Opens the session with this number; some share a user.
     pub(crate) async fn open(&self, number: u32, read_buffer: usize) -> Result<Session, Failure> {
-        Session::open(&self.target, self.token(number / self.sessions_per_user), read_buffer).await
+        Session::open(self.target(number), self.token(number / self.sessions_per_user), read_buffer).await
     }
 
     /// Does something for each of the items, as many at a time as `--concurrency` allows. The first

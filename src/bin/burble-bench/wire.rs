@@ -21,6 +21,12 @@ pub(crate) fn join(reference: u32, channel: &str, since: Option<Position>) -> St
     }
 }
 
+/// `history`: the page before a position, or the latest.
+pub(crate) fn history(reference: u32, channel: &str, before: Option<Position>, limit: u32) -> String {
+    let before = before.map_or_else(String::new, |before| format!(r#","before":"{before}""#));
+    format!(r#"{{"ref":{reference},"op":"history","channel":"{channel}","limit":{limit}{before}}}"#)
+}
+
 /// `leave`.
 pub(crate) fn leave(reference: u32, channel: &str) -> String {
     format!(r#"{{"ref":{reference},"op":"leave","channel":"{channel}"}}"#)
@@ -93,11 +99,17 @@ pub(crate) struct Scan {
     ev: Field,
     id: Field,
     text: Field,
+    channel: Field,
 }
 
 impl Default for Scan {
     fn default() -> Self {
-        Self { ev: Field::new("\"ev\":\""), id: Field::new("\"id\":\""), text: Field::new("\"text\":\"") }
+        Self {
+            ev: Field::new("\"ev\":\""),
+            id: Field::new("\"id\":\""),
+            text: Field::new("\"text\":\""),
+            channel: Field::new("\"channel\":\""),
+        }
     }
 }
 
@@ -111,6 +123,12 @@ impl Scan {
         let id_len = id.bytes().position(|byte| byte == b'"')?;
         let stamp = Stamp::read(self.text.rest_in(frame)?)?;
         Some(Delivery { position: id[..id_len].parse().ok()?, stamp })
+    }
+
+    /// The name of the channel in this frame.
+    pub(crate) fn channel<'a>(&mut self, frame: &'a str) -> Option<&'a str> {
+        let (name, _) = self.channel.rest_in(frame)?.split_once('"')?;
+        Some(name)
     }
 }
 
@@ -144,6 +162,8 @@ mod tests {
             join(REF_FIRST, "tea", Some(Position { epoch: 3, seq: 4 })),
             join(REF_FIRST, "tea", None),
             leave(REF_FIRST, "tea"),
+            history(REF_FIRST, "tea", Some(Position { epoch: 3, seq: 4 }), 200),
+            history(REF_FIRST, "tea", None, 1),
             send(REF_FIRST, "tea", "hello", Some("c1")),
             send(REF_FIRST, "tea", "hello", None),
         ];
@@ -173,6 +193,7 @@ mod tests {
         let second = format!(r#"{{"text":"{text}","id":"5-6","from":"b","channel":"a","ev":"message"}}"#);
         for frame in [&first, &first, &second, &first] {
             assert_eq!(scan.delivery(frame), expected);
+            assert_eq!(scan.channel(frame), Some("a"));
         }
         assert_eq!(scan.delivery(r#"{"ev":"ok","ref":1,"id":"5-6"}"#), None);
     }

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tokio::task::JoinSet;
 
-use super::{ChannelName, Run, cpu_seconds};
+use super::{ChannelName, Run};
 use crate::cli::CasesArgs;
 use crate::failure::Failure;
 use crate::latency::{Latency, Recorder};
 use crate::order::Stamp;
-use crate::proc::{Watch, check_open_files};
+use crate::proc::check_open_files;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::session::{READ_BUFFER_SMALL, Session};
@@ -27,12 +27,12 @@ const STEPS: [&str; 6] = ["connect", "join", "send", "leave", "close", "case"];
 pub(crate) async fn run(run: &Run, args: &CasesArgs) -> Result<Report> {
     check_open_files(args.workers)?;
     let channels = args.channels.unwrap_or(args.workers);
-    let stage = Stage::set(&run.common, &run.target, "cases", args.workers, channels).await?;
+    let stage = Stage::set(&run.common, &run.targets, "cases", args.workers, channels).await?;
     let latencies = STEPS.map(|_| Latency::new());
     let cases = u64::from(args.repeat) * u64::from(args.workers);
     let progress = Arc::new(Progress::new("cases", cases));
 
-    let watch = Watch::start(&run.pids)?;
+    let watch = run.watch().await?;
     let start = Instant::now();
     let mut workers = JoinSet::new();
     for number in 0..args.workers {
@@ -43,7 +43,7 @@ pub(crate) async fn run(run: &Run, args: &CasesArgs) -> Result<Report> {
         done?;
     }
     let took = start.elapsed();
-    let servers = watch.stop(&run.tally);
+    let used = watch.stop(&run.tally).await;
     drop(progress);
 
     let mut report = run.report("cases");
@@ -55,10 +55,7 @@ pub(crate) async fn run(run: &Run, args: &CasesArgs) -> Result<Report> {
     let whole = report.latency_count("case");
     report.figure("time", took.as_secs_f64(), "s");
     report.figure("cases", whole / took.as_secs_f64(), "1/s");
-    if !servers.is_empty() {
-        report.figure("server CPU per case", cpu_seconds(&servers) * 1e3 / whole.max(1.0), "ms");
-    }
-    report.servers(servers);
+    report.cost("case", whole, used);
     Ok(report)
 }
 
@@ -102,7 +99,8 @@ impl Worker {
 
     async fn case(&mut self, number: u32) -> Result<(), Failure> {
         let step = Instant::now();
-        let mut session = Session::open(&self.stage.target, self.stage.token(self.number), READ_BUFFER_SMALL).await?;
+        let mut session =
+            Session::open(self.stage.target(self.number), self.stage.token(self.number), READ_BUFFER_SMALL).await?;
         self.record("connect", step.elapsed());
         for round in 0..ROUNDS {
             self.round(&mut session, number * ROUNDS + round).await?;

@@ -7,14 +7,14 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::Run;
 use super::listener::Listener;
 use super::sender::Sender;
-use super::{Run, cpu_seconds};
 use crate::cli::FanoutArgs;
 use crate::failure::{Failure, Tally};
 use crate::latency::{Latency, Recorder};
 use crate::order::Clock;
-use crate::proc::{Watch, check_open_files};
+use crate::proc::check_open_files;
 use crate::progress::Progress;
 use crate::report::{Report, count};
 use crate::session::{READ_BUFFER_LARGE, STEP_TIMEOUT, Session};
@@ -24,25 +24,27 @@ use crate::stage::{Stage, users_for};
 pub(crate) async fn run(run: &Run, args: &FanoutArgs) -> Result<Report> {
     let sessions = args.listeners + args.senders;
     check_open_files(sessions)?;
-    let stage = Stage::set(&run.common, &run.target, "fanout", users_for(sessions, &run.common), 1).await?;
+    let stage = Stage::set(&run.common, &run.targets, "fanout", users_for(sessions, &run.common), 1).await?;
     let (listeners, senders) = open(&stage, args).await?;
     let (delivery, ack) = (Latency::new(), Latency::new());
     let progress = Arc::new(Progress::new("deliveries", u64::from(args.messages) * u64::from(args.listeners)));
     let listening = Listening { clock: Clock::start(), messages: args.messages, tally: run.tally.clone(), progress };
 
-    let watch = Watch::start(&run.pids)?;
+    let watch = run.watch().await?;
     let start = Instant::now();
     let mut hearing = JoinSet::new();
     for listener in listeners {
         hearing.spawn(listening.clone().listen(listener, delivery.recorder()));
     }
     send(run, args, &stage, listening.clock, senders, &ack).await?;
-    let mut delivered = 0_u64;
+    // They stay until the server has settled: what it does for those who leave belongs to no delivery.
+    let mut listeners = Vec::new();
     while let Some(done) = hearing.join_next().await {
-        delivered += u64::from(done?);
+        listeners.push(done?);
     }
     let took = start.elapsed();
-    let servers = watch.stop(&run.tally);
+    let used = watch.stop(&run.tally).await;
+    let delivered: u64 = listeners.iter().map(|listener| u64::from(listener.heard())).sum();
     drop(listening);
 
     let mut report = run.report("fanout");
@@ -53,10 +55,7 @@ pub(crate) async fn run(run: &Run, args: &FanoutArgs) -> Result<Report> {
     report.figure("time", took.as_secs_f64(), "s");
     report.figure("deliveries", delivered / took.as_secs_f64(), "1/s");
     report.figure("messages", report.latency_count("send ack") / took.as_secs_f64(), "1/s");
-    if !servers.is_empty() {
-        report.figure("server CPU per delivery", cpu_seconds(&servers) * 1e6 / delivered.max(1.0), "us");
-    }
-    report.servers(servers);
+    report.cost("delivery", delivered, used);
     Ok(report)
 }
 
@@ -118,8 +117,8 @@ struct Listening {
 }
 
 impl Listening {
-    /// Listens until every message is there, or none has come for too long; how many came.
-    async fn listen(self, mut listener: Listener, mut latency: Recorder) -> u32 {
+    /// Listens until every message is there, or none has come for too long.
+    async fn listen(self, mut listener: Listener, mut latency: Recorder) -> Listener {
         let mut shown = 0;
         while listener.heard() < self.messages {
             let frame = match listener.session.next_ready() {
@@ -143,7 +142,7 @@ impl Listening {
         let failure = Failure::new("delivery: missing", format!("one listener lacks {missing}"));
         self.tally.add_many(failure, u64::from(missing));
         self.progress.advance(u64::from(listener.heard() - shown));
-        listener.heard()
+        listener
     }
 }
 

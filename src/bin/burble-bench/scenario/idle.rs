@@ -6,26 +6,27 @@ use anyhow::Result;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::{ChannelName, Run, cpu_seconds};
+use super::{ChannelName, Run};
 use crate::answer::{answer, parse};
 use crate::cli::IdleArgs;
 use crate::failure::{Failure, Tally};
 use crate::latency::{Latency, Recorder};
 use crate::order::{Clock, Stamp};
-use crate::proc::{ServerUse, Watch, check_open_files};
+use crate::proc::check_open_files;
 use crate::report::{Report, count};
 use crate::session::{READ_BUFFER_SMALL, STEP_TIMEOUT, Session};
 use crate::stage::{Stage, users_for};
+use crate::watch::ServerUse;
 use crate::wire::Scan;
 
 /// Opens the sessions, leaves them alone, then sends one message to each channel.
 pub(crate) async fn run(run: &Run, args: &IdleArgs) -> Result<Report> {
     check_open_files(args.sessions + 1)?;
     let users = users_for(args.sessions + 1, &run.common);
-    let stage = Stage::set(&run.common, &run.target, "idle", users, args.channels).await?;
+    let stage = Stage::set(&run.common, &run.targets, "idle", users, args.channels).await?;
     let (connect, delivery) = (Latency::new(), Latency::new());
 
-    let watch = Watch::start(&run.pids)?;
+    let watch = run.watch().await?;
     let start = Instant::now();
     let sessions = open(&stage, args.sessions, &connect).await?;
     let opening = start.elapsed();
@@ -36,7 +37,7 @@ pub(crate) async fn run(run: &Run, args: &IdleArgs) -> Result<Report> {
     }
     // Being left alone is what is measured.
     sleep(Duration::from_secs(u64::from(args.seconds))).await;
-    let servers = watch.stop(&run.tally);
+    let used = watch.stop(&run.tally).await;
 
     let mut sender = stage.open(args.sessions, READ_BUFFER_SMALL).await?;
     let sending = Instant::now();
@@ -56,12 +57,12 @@ pub(crate) async fn run(run: &Run, args: &IdleArgs) -> Result<Report> {
     report.figure("opened", count(u64::from(args.sessions)) / opening.as_secs_f64(), "1/s");
     report.figure("alive at the end", count(alive), "sessions");
     report.figure("time until all heard", heard_all.as_secs_f64(), "s");
-    if !servers.is_empty() {
-        let sessions = count(u64::from(args.sessions));
-        report.figure("server RSS per session", grown_kib(&servers) / sessions, "KiB");
-        report.figure("server CPU per session", cpu_seconds(&servers) * 1e3 / sessions, "ms");
+    let sessions = count(u64::from(args.sessions));
+    // The first one named is the server itself; the others are what stands behind it.
+    if let Some(server) = used.servers.first() {
+        report.figure("server RSS per session", grown_kib(server) / sessions, "KiB");
     }
-    report.servers(servers);
+    report.cost("session", sessions, used);
     Ok(report)
 }
 
@@ -106,7 +107,7 @@ async fn count_alive(mut waiting: JoinSet<Result<(), Failure>>, sessions: u32, t
     Ok(alive)
 }
 
-/// All processes together; what they gave back counts too.
-fn grown_kib(servers: &[ServerUse]) -> f64 {
-    servers.iter().map(|server| count(server.rss_after_kib) - count(server.rss_before_kib)).sum()
+/// What it gave back counts too.
+fn grown_kib(server: &ServerUse) -> f64 {
+    count(server.rss_after_kib) - count(server.rss_before_kib)
 }

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::ChannelName;
 use super::listener::{Heard, Listener};
 use super::outstanding::Outstanding;
+use super::plan::Due;
 use crate::failure::{Failure, Tally};
 use crate::latency::Recorder;
 use crate::order::{Clock, Stamp};
@@ -47,7 +48,7 @@ impl Member {
         mut self,
         step: Step,
         messages: u32,
-        due: Option<mpsc::Receiver<u64>>,
+        due: Option<mpsc::Receiver<Due>>,
         mut delivery: Recorder,
         mut ack: Recorder,
     ) -> Option<Self> {
@@ -69,7 +70,7 @@ impl Member {
         &mut self,
         step: &Step,
         messages: u32,
-        mut due: Option<mpsc::Receiver<u64>>,
+        mut due: Option<mpsc::Receiver<Due>>,
         delivery: &mut Recorder,
         ack: &mut Recorder,
     ) -> Result<(), Failure> {
@@ -77,7 +78,7 @@ impl Member {
         let to_send = if due.is_some() { messages } else { 0 };
         while self.listener.heard() < messages || self.sent < to_send || self.outstanding.len() > 0 {
             tokio::select! {
-                Some(due_ns) = next_due(&mut due) => self.send(step, due_ns, &mut due).await?,
+                Some(first) = next_due(&mut due) => self.send(step, first, &mut due).await?,
                 frame = self.listener.session.next() => self.take(&frame?, step, delivery, ack)?,
                 () = &mut time_is_up => {
                     return Err(Failure::new("delivery: timeout", format!("not all after {:?}", step.time_max)));
@@ -99,9 +100,9 @@ impl Member {
     }
 
     /// Sends what is due, in one write.
-    async fn send(&mut self, step: &Step, due_ns: u64, due: &mut Option<mpsc::Receiver<u64>>) -> Result<(), Failure> {
-        let mut next = Some(due_ns);
-        while let Some(due_ns) = next {
+    async fn send(&mut self, step: &Step, first: Due, due: &mut Option<mpsc::Receiver<Due>>) -> Result<(), Failure> {
+        let mut next = Some(first);
+        while let Some(Due { ns: due_ns, .. }) = next {
             let text = Stamp { index: self.sent, due_ns }.text(step.size);
             let cid = step.cid_prefix.as_ref().map(|prefix| format!("{prefix}-{}", self.sent));
             let reference = self.listener.session.feed_send(&self.channel, &text, cid.as_deref()).await?;
@@ -114,7 +115,7 @@ impl Member {
 }
 
 /// Nothing, ever, for one that does not send.
-async fn next_due(due: &mut Option<mpsc::Receiver<u64>>) -> Option<u64> {
+async fn next_due(due: &mut Option<mpsc::Receiver<Due>>) -> Option<Due> {
     match due {
         Some(due) => due.recv().await,
         None => pending().await,

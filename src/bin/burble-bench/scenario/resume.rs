@@ -7,17 +7,17 @@ use anyhow::Result;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::Run;
 use super::away::Away;
 use super::sender::Sender;
-use super::{Run, cpu_seconds};
 use crate::cli::ResumeArgs;
 use crate::failure::Failure;
 use crate::latency::Latency;
 use crate::order::Clock;
-use crate::proc::{Watch, check_open_files};
+use crate::proc::check_open_files;
 use crate::progress::Progress;
 use crate::report::{Report, count};
-use crate::session::{READ_BUFFER_SMALL, Session};
+use crate::session::{READ_BUFFER_SMALL, Session, within};
 use crate::stage::{Stage, users_for};
 
 /// Messages in flight on each channel while nobody listens.
@@ -25,16 +25,47 @@ const IN_FLIGHT: u32 = 64;
 
 /// Opens and closes the sessions, sends what they miss, and lets them come back.
 pub(crate) async fn run(run: &Run, args: &ResumeArgs) -> Result<Report> {
+    let stage = set(run, args).await?;
+    let open = open(&stage, args.sessions).await?;
+    let close = |(session, away): (Session, Away)| async move { session.close().await.map(|()| away) };
+    let away = stage.for_each("closing", open.into_iter(), close).await?;
+    come_back(run, &stage, args, away).await
+}
+
+/// The same with sessions that do not leave: `death` takes their node away under them, and tells where they may come
+/// back to.
+pub(crate) async fn after_death(
+    run: &Run,
+    args: &ResumeArgs,
+    death: impl AsyncFnOnce() -> Result<Run>,
+) -> Result<Report> {
+    let stage = set(run, args).await?;
+    let open = open(&stage, args.sessions).await?;
+    let run = death().await?;
+    let notice = |(mut session, away): (Session, Away)| {
+        within("death of the node", async move {
+            while session.next().await.is_ok() {}
+            Ok(away)
+        })
+    };
+    let stage = stage.moved_to(&run.targets);
+    let away = stage.for_each("noticing", open.into_iter(), notice).await?;
+    come_back(&run, &stage, args, away).await
+}
+
+async fn set(run: &Run, args: &ResumeArgs) -> Result<Stage> {
     check_open_files(args.sessions + args.channels)?;
     let users = users_for(args.sessions + args.channels, &run.common);
-    let stage = Stage::set(&run.common, &run.target, "resume", users, args.channels).await?;
-    let away = go_away(&stage, args.sessions).await?;
-    miss(run, &stage, args).await?;
+    Stage::set(&run.common, &run.targets, "resume", users, args.channels).await
+}
+
+async fn come_back(run: &Run, stage: &Stage, args: &ResumeArgs, away: Vec<Away>) -> Result<Report> {
+    miss(run, stage, args).await?;
     let (connect, caught_up) = (Latency::new(), Latency::new());
     let progress = Arc::new(Progress::new("caught up", u64::from(args.sessions)));
     let opening = Arc::new(Semaphore::new(run.common.concurrency as usize));
 
-    let watch = Watch::start(&run.pids)?;
+    let watch = run.watch().await?;
     let clock = Clock::start();
     let mut returning = JoinSet::new();
     for away in away {
@@ -55,7 +86,7 @@ pub(crate) async fn run(run: &Run, args: &ResumeArgs) -> Result<Report> {
         }
     }
     let took = Duration::from_nanos(clock.now_ns());
-    let servers = watch.stop(&run.tally);
+    let used = watch.stop(&run.tally).await;
     drop(progress);
 
     let mut report = run.report("resume");
@@ -66,16 +97,12 @@ pub(crate) async fn run(run: &Run, args: &ResumeArgs) -> Result<Report> {
     report.figure("time until all caught up", took.as_secs_f64(), "s");
     report.figure("sessions back", count(back.len() as u64), "sessions");
     report.figure("replayed messages", replayed / took.as_secs_f64(), "1/s");
-    if !servers.is_empty() {
-        let cpu_ms = cpu_seconds(&servers) * 1e3;
-        report.figure("server CPU per session", cpu_ms / count(u64::from(args.sessions)), "ms");
-    }
-    report.servers(servers);
+    report.cost("session", count(u64::from(args.sessions)), used);
     Ok(report)
 }
 
-/// Opens all sessions at the same time, and closes them; where each of them was.
-async fn go_away(stage: &Stage, sessions: u32) -> Result<Vec<Away>> {
+/// Opens all sessions, and notes where each of them is.
+async fn open(stage: &Stage, sessions: u32) -> Result<Vec<(Session, Away)>> {
     let open = |number: u32| {
         let stage = stage.clone();
         async move {
@@ -85,9 +112,7 @@ async fn go_away(stage: &Stage, sessions: u32) -> Result<Vec<Away>> {
             Ok((session, Away { number, channel, since }))
         }
     };
-    let open = stage.for_each("opening", 0..sessions, open).await?;
-    let close = |(session, away): (Session, Away)| async move { session.close().await.map(|()| away) };
-    stage.for_each("closing", open.into_iter(), close).await
+    stage.for_each("opening", 0..sessions, open).await
 }
 
 /// Sends to every channel what its sessions are to miss.

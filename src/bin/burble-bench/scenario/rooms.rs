@@ -4,39 +4,39 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::Run;
 use super::listener::Listener;
 use super::member::{Member, Step};
+use super::plan::Plan;
 use super::search::Search;
-use super::{Run, cpu_seconds};
 use crate::cli::RoomsArgs;
 use crate::failure::{Failure, Tally};
 use crate::latency::{Latency, Summary};
 use crate::order::Clock;
-use crate::proc::{ServerUse, Watch, check_open_files};
-use crate::progress::Progress;
+use crate::proc::check_open_files;
 use crate::report::{Report, count};
 use crate::session::READ_BUFFER_SMALL;
 use crate::stage::{Stage, users_for};
+use crate::watch::Used;
 
 /// A rate holds while the p99 of its deliveries is below this.
 const P99_MS_MAX: f64 = 50.0;
 /// How long deliveries may take after the last message was due, beside twice the time of sending.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Runs one rate, or searches for the highest that holds.
+/// Runs one rate, or several until one does not hold, or searches for the highest that holds.
 pub(crate) async fn run(run: &Run, args: &RoomsArgs) -> Result<Report> {
     let sessions = args.rooms * args.members;
     check_open_files(sessions)?;
     let users = users_for(sessions, &run.common);
-    let stage = Stage::set(&run.common, &run.target, "rooms", users, args.rooms).await?;
+    let stage = Stage::set(&run.common, &run.targets, "rooms", users, args.rooms).await?;
     let members = open(&stage, args).await?;
     let mut report = run.report("rooms");
     report.setting("rooms", args.rooms).setting("members", args.members);
     report.setting("seconds", args.seconds).setting("text bytes", args.size);
-    if args.search {
+    if args.search || !args.rates.is_empty() {
         search(run, args, members, &mut report).await?;
     } else {
         let rate = Rate::try_out(run, args, args.rate, members).await?;
@@ -64,7 +64,10 @@ async fn open(stage: &Stage, args: &RoomsArgs) -> Result<Vec<Member>> {
 }
 
 async fn search(run: &Run, args: &RoomsArgs, mut members: Vec<Member>, report: &mut Report) -> Result<()> {
-    let mut search = Search::from(args.rate);
+    let mut search = match &args.rates[..] {
+        [] => Search::from(args.rate),
+        rates => Search::through(rates),
+    };
     let mut best = None;
     while let Some(rate) = search.next() {
         let sessions = members.len();
@@ -100,16 +103,17 @@ struct Rate {
     delivery: Summary,
     ack: Summary,
     pacer: Summary,
-    servers: Vec<ServerUse>,
+    used: Used,
     tally: Tally,
 }
 
 impl Rate {
     async fn try_out(run: &Run, args: &RoomsArgs, rate: u32, members: Vec<Member>) -> Result<Self> {
-        let plan = Plan::new(args, rate, run.common.seed);
+        let plan = Plan::new(rate, args.seconds, args.rooms, args.rooms, run.common.seed);
         let (delivery, ack, lateness) = (Latency::new(), Latency::new(), Latency::new());
         let (senders, mut receivers) = plan.queues();
-        let watch = Watch::start(&run.pids)?;
+        let in_room = plan.in_queue();
+        let watch = run.watch().await?;
         let step = Step {
             clock: Clock::start(),
             size: args.size,
@@ -122,7 +126,7 @@ impl Rate {
             let room = member.room as usize;
             let due = if member.sends { receivers[room].take() } else { None };
             let (delivery, ack) = (delivery.recorder(), ack.recorder());
-            taking_part.spawn(member.take_part(step.clone(), plan.in_room[room], due, delivery, ack));
+            taking_part.spawn(member.take_part(step.clone(), in_room[room], due, delivery, ack));
         }
         let (clock, mut late) = (step.clock, lateness.recorder());
         let pacing = tokio::task::spawn_blocking(move || {
@@ -134,7 +138,7 @@ impl Rate {
             members.extend(member?);
         }
         let (delivery, ack, pacer) = (delivery.summary(), ack.summary(), lateness.summary());
-        Ok(Self { members, rate, delivery, ack, pacer, servers: watch.stop(&run.tally), tally: step.tally })
+        Ok(Self { members, rate, delivery, ack, pacer, used: watch.stop(&run.tally).await, tally: step.tally })
     }
 
     fn held(&self) -> bool {
@@ -144,74 +148,9 @@ impl Rate {
     fn tell(self, report: &mut Report) {
         report.figure("rate", count(u64::from(self.rate)), "1/s");
         report.figure("deliveries", count(self.delivery.count), "");
-        if !self.servers.is_empty() {
-            let cpu_us = cpu_seconds(&self.servers) * 1e6;
-            report.figure("server CPU per message", cpu_us / count(self.ack.count.max(1)), "us");
-        }
+        report.cost("message", count(self.ack.count), self.used);
         report.latency("delivery", self.delivery).latency("send ack", self.ack);
         // How late the load tool itself was; it is a part of the other two.
-        report.latency("pacer lateness", self.pacer).servers(self.servers);
-    }
-}
-
-/// Which room each message goes to; they are due at even distances.
-struct Plan {
-    rate: u32,
-    rooms: Vec<u32>,
-    /// Messages for each room.
-    in_room: Vec<u32>,
-}
-
-impl Plan {
-    fn new(args: &RoomsArgs, rate: u32, seed: u64) -> Self {
-        let messages = u64::from(rate) * u64::from(args.seconds);
-        let pick = |number| u32::try_from(mixed(seed ^ number) % u64::from(args.rooms)).expect("below a u32");
-        let rooms: Vec<u32> = (0..messages).map(pick).collect();
-        let mut in_room = vec![0; args.rooms as usize];
-        rooms.iter().for_each(|room| in_room[*room as usize] += 1);
-        Self { rate, rooms, in_room }
-    }
-
-    /// A queue for each room that holds all of its messages, so that the pacer never waits.
-    fn queues(&self) -> (Vec<mpsc::Sender<u64>>, Vec<Option<mpsc::Receiver<u64>>>) {
-        let queue = |messages: &u32| mpsc::channel((*messages).max(1) as usize);
-        self.in_room.iter().map(queue).map(|(sender, receiver)| (sender, Some(receiver))).unzip()
-    }
-
-    /// Hands each message out when it is due. Blocks: the runtime's timer counts in milliseconds.
-    fn pace(&self, clock: Clock, queues: &[mpsc::Sender<u64>], mut late: impl FnMut(u64)) {
-        let progress = Progress::new(&format!("{} messages/s", self.rate), self.rooms.len() as u64);
-        for (number, room) in (0_u64..).zip(&self.rooms) {
-            let due_ns = number * 1_000_000_000 / u64::from(self.rate);
-            if let Some(wait_ns) = due_ns.checked_sub(clock.now_ns()) {
-                std::thread::sleep(Duration::from_nanos(wait_ns));
-            }
-            late(clock.now_ns().saturating_sub(due_ns));
-            // A room whose sender is lost has said so itself.
-            let _ = queues[*room as usize].try_send(due_ns);
-            progress.advance(1);
-        }
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): the same numbers for the same seed.
-fn mixed(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_plan_is_even_and_the_same_for_the_same_seed() {
-        let args = RoomsArgs { rooms: 10, members: 2, rate: 1000, seconds: 10, search: false, size: 64 };
-        let plan = Plan::new(&args, 1000, 7);
-        assert_eq!(plan.rooms, Plan::new(&args, 1000, 7).rooms);
-        assert_eq!(plan.in_room.iter().sum::<u32>(), 10_000);
-        assert!(plan.in_room.iter().all(|messages| (800..1200).contains(messages)), "{:?}", plan.in_room);
+        report.latency("pacer lateness", self.pacer);
     }
 }

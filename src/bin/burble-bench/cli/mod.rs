@@ -1,8 +1,17 @@
 //! The command line: what can be asked of the tool. Parsing only.
 
+mod scenario;
+mod suite;
+
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+pub(crate) use scenario::{
+    CasesArgs, ChannelsArgs, FanoutArgs, HistoryArgs, IdleArgs, JoinsArgs, ResumeArgs, RoomsArgs, Scenario,
+};
+pub(crate) use suite::{Part, SuiteArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -12,6 +21,9 @@ Examples:
   burble-bench rooms --seconds 5 --search
   burble-bench idle --sessions 10000 --channels 100 --seconds 30 --pid 123
   burble-bench resume --sessions 10000 --missed 100 --channels 100
+  burble-bench channels --channels 100000 --redis redis://127.0.0.1:6379
+  burble-bench limit redis --in-flight 64 --fsync
+  burble-bench suite --quick --only fanout
   burble-bench limit --mode batch fanout --listeners 2000 --in-flight 8 --messages 5000
 
 Before measuring: build with --release, allow enough open files (ulimit -n) for both sides, and set the
@@ -34,12 +46,15 @@ pub(crate) struct Cli {
 /// What every scenario understands.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Common {
-    /// The server to load
-    #[arg(long, global = true, default_value = "http://127.0.0.1:8080")]
-    pub(crate) url: String,
+    /// The server to load; repeated, the nodes of one installation, to which sessions are shared out in turn
+    #[arg(long = "url", global = true, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub(crate) urls: Vec<String>,
     /// A process whose CPU and memory to report: PID or NAME=PID; repeatable
     #[arg(long = "pid", global = true, value_name = "[NAME=]PID")]
     pub(crate) pids: Vec<NamedPid>,
+    /// The Redis behind the server: its commands are counted (redis://host:port or redis+unix:///path)
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) redis: Option<String>,
     /// Print one JSON document instead of tables
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -64,10 +79,10 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     #[command(flatten)]
     Scenario(Scenario),
-    /// Sessions that were away come back at once and catch up
-    Resume(ResumeArgs),
-    /// Run a scenario against the yardstick: a bare server that parses nothing and keeps nothing
+    /// Run a scenario against the yardstick: a bare server that parses nothing and keeps nothing; or Redis alone
     Limit(LimitArgs),
+    /// Start servers, run everything on them and on the yardstick in turn, and write a report
+    Suite(SuiteArgs),
     /// The yardstick itself, on a port of its own, until its input ends
     #[command(hide = true)]
     YardstickServe {
@@ -76,116 +91,42 @@ pub(crate) enum Command {
     },
 }
 
-/// The scenarios that the yardstick can take part in.
-#[derive(Subcommand, Debug, Clone)]
-pub(crate) enum Scenario {
-    /// Short visits: connect, twice join - send - leave, close; each answer awaited
-    Cases(CasesArgs),
-    /// One channel, many listeners, senders with a fixed number of messages in flight
-    Fanout(FanoutArgs),
-    /// Many small rooms at a fixed rate; latency counts from when a message was due
-    Rooms(RoomsArgs),
-    /// Many quiet sessions: what one costs, and whether all are still there afterwards
-    Idle(IdleArgs),
-}
-
-#[derive(Args, Debug, Clone)]
-pub(crate) struct CasesArgs {
-    /// Cases by each worker
-    #[arg(short, long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) repeat: u32,
-    /// Workers, each a user of its own
-    #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) workers: u32,
-    /// Channels, shared out to the workers in turn [default: one for each worker]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) channels: Option<u32>,
-    /// Bytes of a message's text
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(32..=8192))]
-    pub(crate) size: u32,
-}
-
-#[derive(Args, Debug, Clone)]
-pub(crate) struct FanoutArgs {
-    /// Sessions that listen
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) listeners: u32,
-    /// Messages that each sender keeps in flight
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(crate) in_flight: u32,
-    /// Messages in all
-    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) messages: u32,
-    /// Sessions that send
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) senders: u32,
-    /// Bytes of a message's text
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(32..=8192))]
-    pub(crate) size: u32,
-}
-
-#[derive(Args, Debug, Clone)]
-pub(crate) struct RoomsArgs {
-    /// Channels, each with members of its own
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) rooms: u32,
-    /// Sessions in each room; the first one sends
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) members: u32,
-    /// Messages per second over all rooms; with --search, where to begin
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) rate: u32,
-    /// How long to send; with --search, at each rate
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
-    pub(crate) seconds: u32,
-    /// Raise the rate until the delivery p99 passes 50 ms; report the highest rate that held
-    #[arg(long)]
-    pub(crate) search: bool,
-    /// Bytes of a message's text
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(32..=8192))]
-    pub(crate) size: u32,
-}
-
-#[derive(Args, Debug, Clone)]
-pub(crate) struct IdleArgs {
-    /// Sessions to open, each joined to one channel
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) sessions: u32,
-    /// How long they stay quiet (an access token lives for 15 minutes)
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=600))]
-    pub(crate) seconds: u32,
-    /// Channels, shared out to the sessions in turn
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) channels: u32,
-}
-
-#[derive(Args, Debug, Clone)]
-pub(crate) struct ResumeArgs {
-    /// Sessions that come back
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) sessions: u32,
-    /// Messages that each one missed
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=100_000))]
-    pub(crate) missed: u32,
-    /// Channels, shared out to the sessions in turn
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) channels: u32,
-    /// Bytes of a message's text
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(32..=8192))]
-    pub(crate) size: u32,
-}
-
 #[derive(Args, Debug)]
 pub(crate) struct LimitArgs {
     /// How the yardstick writes to its sockets
     #[arg(long, default_value = "single")]
     pub(crate) mode: Mode,
     #[command(subcommand)]
-    pub(crate) scenario: Scenario,
+    pub(crate) of: Limit,
+}
+
+#[derive(Subcommand, Debug, Clone)]
+pub(crate) enum Limit {
+    #[command(flatten)]
+    Scenario(Scenario),
+    /// The bare round trip: XADD, and a blocking read on another connection (of --redis, or of a Redis of its own)
+    Redis(TripArgs),
+}
+
+#[derive(Args, Debug, Clone)]
+pub(crate) struct TripArgs {
+    /// Entries that are under way at a time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) in_flight: u32,
+    /// Entries in all
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) messages: u32,
+    /// Its own Redis flushes to the disk before it answers
+    #[arg(long)]
+    pub(crate) fsync: bool,
+    /// Bytes of a message's text
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(32..=8192))]
+    pub(crate) size: u32,
 }
 
 /// How the yardstick writes.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
     /// One write per socket and message
     Single,
@@ -242,5 +183,12 @@ mod tests {
         let cli = Cli::parse_from(["burble-bench", "cases", "-r", "5", "-w", "2", "--pid", "3"]);
         let Command::Scenario(Scenario::Cases(args)) = cli.command else { panic!("not cases") };
         assert_eq!((args.repeat, args.workers, cli.common.pids.len()), (5, 2, 1));
+    }
+
+    #[test]
+    fn rates_are_a_list() {
+        let cli = Cli::parse_from(["burble-bench", "rooms", "--rates", "500,1000"]);
+        let Command::Scenario(Scenario::Rooms(args)) = cli.command else { panic!("not rooms") };
+        assert_eq!(args.rates, [500, 1000]);
     }
 }
