@@ -20,6 +20,7 @@ mod messages;
 mod outbox;
 mod permissions;
 mod probes;
+mod proxies;
 mod recovery;
 mod replay;
 mod sessions;
