@@ -9,6 +9,7 @@ mod contracts;
 mod crash;
 mod dashboards;
 mod doctor;
+mod doctor_path;
 mod durability;
 mod history;
 mod house;

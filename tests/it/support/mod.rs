@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod crowd;
+pub(crate) mod diagnosis;
 pub(crate) mod document;
 pub(crate) mod http;
 pub(crate) mod keeper;
