@@ -10,7 +10,7 @@ run: ## Install what is missing, build Burble and start it (ARGS="…" goes to i
 	cargo run --release --locked -- $(ARGS)
 
 test: ## Install what the tests need and run them
-	@scripts/need.sh rust compiler redis postgres nginx haproxy faketime prometheus python
+	@scripts/need.sh rust compiler redis postgres python nginx haproxy caddy traefik faketime prometheus
 	PATH="$$PATH:/usr/sbin:$$(scripts/postgres-bin.sh)" cargo test --locked --workspace
 
 reliability: ## Break everything under load, and write docs/reliability.md (ARGS="--fault kill-node" for a part, unwritten)
@@ -34,7 +34,7 @@ check: ## Formatting, lints and documentation, without a warning
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --workspace
 
 conformance: ## Judge the WebSocket by the Autobahn cases, also through proxies (ARGS="direct nginx" for some paths)
-	@scripts/need.sh rust compiler redis python nginx haproxy caddy
+	@scripts/need.sh rust compiler redis python nginx haproxy caddy traefik
 	@scripts/conformance.sh $(ARGS)
 
 dashboards: ## Check that the dashboards are those of scripts/dashboards.py, and by Grafana's own model of them

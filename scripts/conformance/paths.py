@@ -1,4 +1,4 @@
-"""The ways to a Burble: directly, and through each proxy with the configuration in deploy/."""
+"""The ways to a Burble: directly, and through each proxy with the configuration in deploy/, but without its TLS."""
 
 import os
 import re
@@ -10,26 +10,66 @@ from collections import namedtuple
 from contextlib import contextmanager
 from pathlib import Path
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 20
-# What nginx has around deploy/nginx.conf on a host.
-NGINX = """daemon off; pid FOLDER/nginx.pid;
-events {}
-http {
-    access_log off;
-    client_body_temp_path FOLDER/body; proxy_temp_path FOLDER/proxy; fastcgi_temp_path FOLDER/fastcgi;
-    uwsgi_temp_path FOLDER/uwsgi; scgi_temp_path FOLDER/scgi;
-    CONFIG
-}
-"""
 
 Node = namedtuple("Node", "process port ops_port")
-# The file in deploy/, the line in it that says where to listen, what is around it, and the command.
-Kind = namedtuple("Kind", "file listen around command")
+# The files in deploy/, what differs here, and the command.
+Kind = namedtuple("Kind", "files swaps command")
+# Of every proxy: both nodes are the one that runs.
+EVERYWHERE = {"10.0.0.11:8080": "127.0.0.1:NODE", "10.0.0.12:8080": "127.0.0.1:NODE"}
 PROXIES = {
-    "nginx": Kind("nginx.conf", "listen 80;", NGINX, "nginx -p FOLDER -e stderr -c CONFIG"),
-    "haproxy": Kind("haproxy.cfg", "bind :80\n", "CONFIG", "haproxy -db -f CONFIG"),
-    "caddy": Kind("Caddyfile", "\n:80 {", "CONFIG", "caddy run --adapter caddyfile --config CONFIG"),
+    "nginx": Kind(
+        ["nginx.conf"],
+        {
+            "user www-data;": "daemon off; pid nginx.pid;",
+            "http {": "http { client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; "
+            "uwsgi_temp_path uwsgi; scgi_temp_path scgi;",
+            "/var/log/nginx/": "FOLDER/",
+            "listen 80;": "listen 127.0.0.1:SPARE;",
+            "listen [::]:80;": "",
+            "listen 443 ssl;": "listen 127.0.0.1:LISTEN;",
+            "listen [::]:443 ssl;": "",
+            "ssl_certificate     /etc/ssl/burble/chat.pem;": "",
+            "ssl_certificate_key /etc/ssl/burble/chat.key;": "",
+        },
+        "nginx -p FOLDER -e stderr -c nginx.conf",
+    ),
+    "haproxy": Kind(
+        ["haproxy.cfg"],
+        {
+            "bind :80,:::80 v6only": "bind 127.0.0.1:SPARE",
+            "bind :443,:::443 v6only ssl crt /etc/ssl/burble/chat-and-key.pem alpn http/1.1": "bind 127.0.0.1:LISTEN",
+            "9100": "OPS",
+            "/run/haproxy/": "FOLDER/",
+            "user haproxy": "",
+            "group haproxy": "",
+            "maxconn 30000": "maxconn 400",
+        },
+        "haproxy -db -f FOLDER/haproxy.cfg",
+    ),
+    "caddy": Kind(
+        ["Caddyfile"],
+        {
+            "http://chat.example.org {": "http://127.0.0.1:SPARE {",
+            "\nchat.example.org {": "\nhttp://127.0.0.1:LISTEN {",
+            "tls /etc/ssl/burble/chat.pem /etc/ssl/burble/chat.key": "",
+            "9100": "OPS",
+        },
+        "BIN/caddy run --adapter caddyfile --config FOLDER/Caddyfile",
+    ),
+    "traefik": Kind(
+        ["traefik/traefik.yml", "traefik/burble.yml"],
+        {
+            '":80"': "127.0.0.1:SPARE",
+            '":443"': "127.0.0.1:LISTEN",
+            "/etc/traefik/": "FOLDER/",
+            "chat.example.org": "127.0.0.1",
+            "      tls: {}\n": "",
+            "9100": "OPS",
+        },
+        "BIN/traefik --configFile=FOLDER/traefik.yml",
+    ),
 }
 
 
@@ -53,17 +93,18 @@ def burble(binary, folder):
 
 @contextmanager
 def proxy(name, node, folder):
-    """A proxy before the node, as in deploy/ but for the ports; its port."""
-    kind, port = PROXIES[name], free_port()
-    text = (DEPLOY / kind.file).read_text()
-    for theirs, ours in [("127.0.0.1:8080", f"127.0.0.1:{node.port}"), (kind.listen, kind.listen.replace("80", port))]:
-        if theirs not in text:
-            raise SystemExit(f"deploy/{kind.file} has no {theirs.strip()!r}")
-        text = text.replace(theirs, ours)
-    text = kind.around.replace("CONFIG", text.replace("9100", node.ops_port)).replace("FOLDER", str(folder))
-    config = folder / kind.file
-    config.write_text(text)
-    command = kind.command.replace("CONFIG", str(config)).replace("FOLDER", str(folder)).split()
+    """A proxy before the node, as in deploy/ but for what differs here; its port."""
+    kind, port, folder = PROXIES[name], free_port(), folder / name
+    folder.mkdir(mode=0o711)
+    words = {"FOLDER": folder, "NODE": node.port, "OPS": node.ops_port, "LISTEN": port, "SPARE": free_port()}
+    texts = {file: (ROOT / "deploy" / file).read_text() for file in kind.files}
+    for theirs, ours in {**EVERYWHERE, **kind.swaps}.items():
+        if not any(theirs in text for text in texts.values()):
+            raise SystemExit(f"{kind.files} has no {theirs.strip()!r}")
+        texts = {file: text.replace(theirs, filled(ours, words)) for file, text in texts.items()}
+    for file, text in texts.items():
+        (folder / Path(file).name).write_text(text)
+    command = filled(kind.command, {**words, "BIN": programs()}).split()
     if not shutil.which(command[0]):
         raise SystemExit(f"{name} is not installed: scripts/need.sh {name}")
     # Caddy keeps its state below HOME, and listens for orders.
@@ -71,6 +112,17 @@ def proxy(name, node, folder):
     with running(name, command, env, folder) as (process, log):
         wait(process, log, lambda: listens(port))
         yield port
+
+
+def filled(text, words):
+    for word, value in words.items():
+        text = text.replace(word, str(value))
+    return text
+
+
+def programs():
+    """The folder of those that Debian does not have."""
+    return subprocess.check_output([ROOT / "scripts/proxies-bin.sh"], text=True).strip()
 
 
 @contextmanager

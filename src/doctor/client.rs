@@ -56,10 +56,18 @@ impl Answer {
     }
 }
 
-/// What became of an upgrade.
-pub(super) enum Upgrade {
-    Open(Box<Socket>),
+/// Why a socket did not open.
+pub(super) enum NotOpen {
     Refused(StatusCode),
+    /// Nothing came.
+    Unanswered,
+    Failed(anyhow::Error),
+}
+
+impl From<anyhow::Error> for NotOpen {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Client {
@@ -127,7 +135,18 @@ impl Client {
     }
 
     /// Asks for a socket.
-    pub(super) async fn upgrade(&self, headers: &[(&str, &str)]) -> anyhow::Result<Upgrade> {
+    pub(super) async fn upgrade(&self, headers: &[(&str, &str)]) -> Result<Socket, NotOpen> {
+        let request = self.upgrade_request(headers)?;
+        let stream = limited(self.connect()).await?;
+        match timeout(ANSWER_MAX, tokio_tungstenite::client_async(request, stream)).await {
+            Ok(Ok((socket, _))) => Ok(socket),
+            Ok(Err(WsError::Http(answer))) => Err(NotOpen::Refused(answer.status())),
+            Ok(Err(error)) => Err(NotOpen::Failed(error.into())),
+            Err(_) => Err(NotOpen::Unanswered),
+        }
+    }
+
+    fn upgrade_request(&self, headers: &[(&str, &str)]) -> anyhow::Result<Request<()>> {
         let mut request = format!("ws://{}{}/ws", self.authority, self.prefix).into_client_request()?;
         let own = [("sec-websocket-protocol", SUBPROTOCOL)];
         let added: HeaderMap = headers
@@ -136,15 +155,7 @@ impl Client {
             .map(|(name, value)| Ok((name.parse::<HeaderName>()?, value.parse::<HeaderValue>()?)))
             .collect::<anyhow::Result<_>>()?;
         request.headers_mut().extend(added);
-        limited(async {
-            let stream = self.connect().await?;
-            match tokio_tungstenite::client_async(request, stream).await {
-                Ok((socket, _)) => Ok(Upgrade::Open(Box::new(socket))),
-                Err(WsError::Http(answer)) => Ok(Upgrade::Refused(answer.status())),
-                Err(error) => Err(error.into()),
-            }
-        })
-        .await
+        Ok(request)
     }
 
     /// Ours, on the way there.

@@ -6,6 +6,7 @@ mod client;
 mod host;
 mod path;
 mod report;
+mod socket;
 
 use std::time::Duration;
 

@@ -4,27 +4,19 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use futures_util::{SinkExt, StreamExt};
+use anyhow::Context;
 use http::StatusCode;
-use serde_json::{Value, json};
-use tokio::time::{Instant, timeout, timeout_at};
-use tokio_tungstenite::tungstenite::Message;
+use tokio::time::Instant;
 
-use super::client::{Client, Socket, Upgrade};
+use super::client::{Client, NotOpen};
+use super::socket;
 use crate::config::Settings;
-use crate::finding::Finding;
+use crate::finding::{Finding, Verdict};
 
 /// A page that nobody serves: the name is reserved.
 const FOREIGN_ORIGIN: &str = "https://doctor.invalid";
 /// An address that nobody has (RFC 5737).
 const FORGED: &str = "198.51.100.77";
-/// As large a frame as a client may have to send, short of the limit of 64 KiB.
-const LARGE_BYTES: usize = 60 * 1024;
-/// The first frame is an answer to ours; where it takes longer, something holds it back.
-const FRAME_SLOW: Duration = Duration::from_secs(1);
-/// How long any frame may take.
-const FRAME_MAX: Duration = Duration::from_secs(10);
 const UPGRADE_REMEDY: &str = "nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
      proxy_set_header Connection \"upgrade\"; (deploy/nginx.conf)";
 
@@ -49,32 +41,32 @@ impl Visit {
         let reached = http(&client).await;
         let went = reached.verdict;
         findings.push(reached);
-        if went == crate::finding::Verdict::Failure {
+        if went == Verdict::Failure {
             return findings;
         }
         findings.extend(operators(&client).await);
-        findings.push(foreign_origin(&client).await);
-        findings.push(own_origin(&client).await);
         match client.upgrade(&[]).await {
-            Ok(Upgrade::Open(socket)) => {
+            Ok(socket) => {
                 findings.push(Finding::ok("proxy upgrade", "101, burble.v1"));
-                findings.extend(frames(*socket).await);
-                findings.push(large(&client).await);
-                if let Some((user, password, idle)) = &self.idle {
-                    let stayed = stay(&client, user, password, *idle).await;
-                    findings.push(stayed.unwrap_or_else(|error| {
-                        let remedy = "see that the name and the password are right";
-                        Finding::failure("proxy idle", format!("{error:#}"), remedy)
-                    }));
-                }
+                findings.extend(socket::frames(&client, socket).await);
+                findings.push(socket::large(&client).await);
+                findings.push(foreign_origin(&client).await);
+                findings.push(own_origin(&client).await);
+                findings.extend(self.idle(&client, settings).await);
             }
-            Ok(Upgrade::Refused(status)) => {
-                findings.push(Finding::failure("proxy upgrade", format!("refused with {status}"), UPGRADE_REMEDY));
-            }
-            Err(error) => findings.push(Finding::failure("proxy upgrade", format!("{error:#}"), UPGRADE_REMEDY)),
+            Err(why) => findings.push(not_open("proxy upgrade", why)),
         }
         findings.push(address(&client, settings).await);
         findings
+    }
+
+    async fn idle(&self, client: &Client, settings: &Settings) -> Option<Finding> {
+        let (user, password, idle) = self.idle.as_ref()?;
+        let ping = Duration::from_millis(settings.session.ping_ms);
+        let stayed = socket::stay(client, user, password, *idle, ping).await;
+        Some(stayed.unwrap_or_else(|error| {
+            Finding::failure("proxy idle", format!("{error:#}"), "see that the name and the password are right")
+        }))
     }
 }
 
@@ -121,14 +113,9 @@ async fn foreign_origin(client: &Client) -> Finding {
     const CHECK: &str = "proxy foreign origin";
     let remedy = "have the proxy pass Origin on as it came, and Host as the browser sent it";
     match client.upgrade(&[("origin", FOREIGN_ORIGIN)]).await {
-        Ok(Upgrade::Refused(StatusCode::FORBIDDEN)) => Finding::ok(CHECK, "refused with 403"),
-        Ok(Upgrade::Refused(status)) => {
-            Finding::failure(CHECK, format!("refused with {status}, not 403"), UPGRADE_REMEDY)
-        }
-        Ok(Upgrade::Open(_)) => {
-            Finding::failure(CHECK, "let in: any page may use the sign-ins of its visitors", remedy)
-        }
-        Err(error) => Finding::failure(CHECK, format!("{error:#}"), UPGRADE_REMEDY),
+        Err(NotOpen::Refused(StatusCode::FORBIDDEN)) => Finding::ok(CHECK, "refused with 403"),
+        Ok(_) => Finding::failure(CHECK, "let in: any page may use the sign-ins of its visitors", remedy),
+        Err(why) => not_open(CHECK, why),
     }
 }
 
@@ -136,14 +123,24 @@ async fn own_origin(client: &Client) -> Finding {
     const CHECK: &str = "proxy own origin";
     let origin = client.origin();
     match client.upgrade(&[("origin", &origin)]).await {
-        Ok(Upgrade::Open(_)) => Finding::ok(CHECK, format!("{origin} is let in")),
-        Ok(Upgrade::Refused(StatusCode::FORBIDDEN)) => Finding::failure(
+        Ok(_) => Finding::ok(CHECK, format!("{origin} is let in")),
+        Err(NotOpen::Refused(StatusCode::FORBIDDEN)) => Finding::failure(
             CHECK,
             format!("pages of {origin} are refused"),
             format!("nginx: proxy_set_header Host $http_host; or set SERVER_ORIGINS={origin}"),
         ),
-        Ok(Upgrade::Refused(status)) => Finding::failure(CHECK, format!("refused with {status}"), UPGRADE_REMEDY),
-        Err(error) => Finding::failure(CHECK, format!("{error:#}"), UPGRADE_REMEDY),
+        Err(why) => not_open(CHECK, why),
+    }
+}
+
+/// Who answers requests and not the upgrade waits for the end of an answer that has none.
+fn not_open(check: &str, why: NotOpen) -> Finding {
+    match why {
+        NotOpen::Refused(status) => Finding::failure(check, format!("refused with {status}"), UPGRADE_REMEDY),
+        NotOpen::Unanswered => {
+            Finding::failure(check, "no answer in time, though requests are answered", socket::HELD_REMEDY)
+        }
+        NotOpen::Failed(error) => Finding::failure(check, format!("{error:#}"), UPGRADE_REMEDY),
     }
 }
 
@@ -199,116 +196,4 @@ async fn address(client: &Client, settings: &Settings) -> Finding {
         );
     }
     Finding::ok(CHECK, format!("we are seen as {honest}, whatever we claim"))
-}
-
-/// A token that is none is told so in a frame, and the socket closed with 4401; each must arrive, and at once.
-async fn frames(mut socket: Socket) -> Vec<Finding> {
-    let remedy = "switch buffering off: nginx: proxy_buffering off;";
-    let began = Instant::now();
-    let said = say(&mut socket, &json!({"op": "auth", "token": "none"})).await;
-    let mut findings = vec![match said {
-        Ok(_) if began.elapsed() <= FRAME_SLOW => {
-            Finding::ok("proxy frames", format!("the first came after {} ms", began.elapsed().as_millis()))
-        }
-        Ok(_) => {
-            let found = format!("the first came after {} ms", began.elapsed().as_millis());
-            Finding::warning("proxy frames", found, remedy)
-        }
-        Err(error) => Finding::failure("proxy frames", format!("{error:#}"), remedy),
-    }];
-    findings.push(match closed(&mut socket).await {
-        Some(4401) => Finding::ok("proxy close codes", "4401 arrives as 4401"),
-        Some(code) => Finding::failure("proxy close codes", format!("4401 arrives as {code}"), CLOSE_REMEDY),
-        None => Finding::failure("proxy close codes", "4401 does not arrive (1006 to a browser)", CLOSE_REMEDY),
-    });
-    findings
-}
-
-const CLOSE_REMEDY: &str = "have the proxy pass the socket on as it is, without reading WebSocket frames";
-
-async fn large(client: &Client) -> Finding {
-    const CHECK: &str = "proxy large frame";
-    let passed = async {
-        let Upgrade::Open(mut socket) = client.upgrade(&[]).await? else { anyhow::bail!("no second socket is opened") };
-        let answer = say(&mut socket, &json!({"op": "auth", "token": "x".repeat(LARGE_BYTES)})).await?;
-        ensure!(answer["ev"] == "error", "answered by {}", answer["ev"]);
-        anyhow::Ok(())
-    };
-    match passed.await {
-        Ok(()) => Finding::ok(CHECK, "60 KiB pass"),
-        Err(error) => Finding::failure(
-            CHECK,
-            format!("60 KiB do not pass: {error:#}"),
-            "raise the proxy's limit of a frame or body to 64 KiB and more",
-        ),
-    }
-}
-
-/// Signs in, stays idle, and says whether that was borne.
-async fn stay(client: &Client, user: &str, password: &PathBuf, idle: Duration) -> anyhow::Result<Finding> {
-    const CHECK: &str = "proxy idle";
-    let password =
-        std::fs::read_to_string(password).with_context(|| format!("{} cannot be read", password.display()))?;
-    let credentials = json!({"name": user, "password": password.trim_end_matches(['\r', '\n'])});
-    let answer = client.ask("POST", "/login", &[], Some(&credentials)).await?;
-    ensure!(answer.status == StatusCode::OK, "POST /login is answered {}", answer.status);
-    let tokens = answer.json().context("POST /login is answered by no JSON")?;
-    let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap_or_default());
-    let stayed = sit(client, &bearer, idle).await;
-    // Leaves no sign-in behind.
-    let _ = client.ask("POST", "/logout", &[("authorization", &bearer)], Some(&json!({}))).await;
-    let remedy = "be more patient than SESSION_PING_MS: nginx: proxy_read_timeout 75s; HAProxy: timeout tunnel 75s";
-    Ok(match stayed? {
-        (pings, None) => Finding::ok(CHECK, format!("open after {} s, {pings} pings", idle.as_secs())),
-        (pings, Some(after)) => {
-            let found = format!("cut off after {} s, {pings} pings", after.as_secs());
-            Finding::failure(CHECK, found, remedy)
-        }
-    })
-}
-
-/// How many pings came, and when the socket was cut off, if it was.
-async fn sit(client: &Client, bearer: &str, idle: Duration) -> anyhow::Result<(u32, Option<Duration>)> {
-    let socket = client.upgrade(&[("authorization", bearer)]).await?;
-    let Upgrade::Open(mut socket) = socket else { anyhow::bail!("the signed-in socket is refused") };
-    let (began, mut pings) = (Instant::now(), 0);
-    loop {
-        match timeout_at(began + idle, socket.next()).await {
-            Ok(Some(Ok(Message::Ping(_)))) => pings += 1,
-            Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) => return Ok((pings, Some(began.elapsed()))),
-            Ok(Some(Ok(_))) => {}
-            Err(_) => break,
-        }
-    }
-    let answered = say(&mut socket, &json!({"op": "ping", "ref": 1})).await.is_ok();
-    Ok((pings, (!answered).then(|| began.elapsed())))
-}
-
-/// Sends a frame and waits for the next one.
-async fn say(socket: &mut Socket, command: &Value) -> anyhow::Result<Value> {
-    let exchange = async {
-        socket.send(Message::text(command.to_string())).await?;
-        loop {
-            match socket.next().await.context("the socket ended")?? {
-                Message::Text(text) => return Ok(serde_json::from_str(&text)?),
-                Message::Close(frame) => anyhow::bail!("closed: {frame:?}"),
-                _ => {}
-            }
-        }
-    };
-    timeout(FRAME_MAX, exchange).await.with_context(|| format!("no frame within {FRAME_MAX:?}"))?
-}
-
-/// The close code; none where the socket ended without one.
-async fn closed(socket: &mut Socket) -> Option<u16> {
-    let closing = async {
-        loop {
-            match socket.next().await? {
-                Ok(Message::Close(frame)) => return frame.map(|frame| frame.code.into()),
-                Ok(_) => {}
-                Err(_) => return None,
-            }
-        }
-    };
-    timeout(FRAME_MAX, closing).await.ok()?
 }

@@ -56,7 +56,7 @@ impl Load {
     async fn end(self, user: &TestUser) -> Vec<Listener> {
         let sent = within(LONG_PATIENCE, "all is acknowledged", self.senders.join_all()).await;
         let listeners = within(LONG_PATIENCE, "all is seen", self.listeners.join_all()).await;
-        let log = whole_log(user).await;
+        let log = user.whole_log("tea").await;
         for sent in sent.iter().flatten() {
             assert!(log.contains(&sent.id), "{} was acknowledged and is lost", sent.id);
         }
@@ -66,19 +66,6 @@ impl Load {
             assert_eq!(listener.seen.gaps, Vec::<String>::new());
         }
         listeners
-    }
-}
-
-/// The positions of the whole log, read page by page.
-async fn whole_log(user: &TestUser) -> Vec<String> {
-    let (mut ids, mut at) = (Vec::new(), "0-0".to_owned());
-    loop {
-        let page = user.history("tea", &format!("?after={at}&limit=200")).await;
-        ids.extend(items(&page["events"]).iter().map(|event| text(&event["id"]).to_owned()));
-        match ids.last() {
-            Some(last) if page["more"] == true => at.clone_from(last),
-            _ => return ids,
-        }
     }
 }
 

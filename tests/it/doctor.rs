@@ -1,67 +1,13 @@
 //! The doctor finds nothing where all is well, and what is wrong where one thing is, with the remedy.
 
-use std::fs;
-use std::net::TcpListener;
-use std::process::Stdio;
+use tokio::process::Command;
 
-use serde_json::Value;
-use tempfile::TempDir;
-use tokio::process::{Child, Command};
-
+use crate::support::diagnosis::{DOCTOR, Diagnosis, FEW};
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
 use crate::support::server::Ended;
 use crate::support::setup::Setup;
-use crate::support::user::PASSWORD;
-use crate::support::{Request, TestServer, eventually, items, text};
-
-/// What depends on the machine that the tests run on; it is not set up by them.
-const OF_THE_MACHINE: [&str; 4] = ["disk", "memory and cores", "backlog", "clock"];
-/// So few that every machine has the open files for them.
-const FEW: (&str, &str) = ("LIMIT_CONNECTIONS", "100");
-const DOCTOR: [&str; 2] = ["doctor", "--json"];
-
-/// What is wrong, or may be: the checks, each with what was found and the remedy.
-struct Diagnosis(Vec<(String, String)>);
-
-impl Diagnosis {
-    fn of(ended: &Ended) -> Self {
-        let document: Value =
-            serde_json::from_str(&ended.output).unwrap_or_else(|_| panic!("no document: {}", ended.output));
-        let failed = items(&document["findings"]).iter().any(|finding| finding["verdict"] == "failure");
-        assert_eq!(ended.status.success(), !failed, "{}", ended.output);
-        assert_eq!(document["healthy"], !failed);
-        let mut problems = Vec::new();
-        for finding in items(&document["findings"]) {
-            let (check, verdict) = (text(&finding["check"]), text(&finding["verdict"]));
-            assert_eq!(finding.get("remedy").is_none(), verdict == "ok", "{finding}");
-            if ["warning", "failure"].contains(&verdict) && !OF_THE_MACHINE.contains(&check) {
-                let said = format!("{}; {}", text(&finding["found"]), text(&finding["remedy"]));
-                problems.push((format!("{verdict} {check}"), said));
-            }
-        }
-        Self(problems)
-    }
-
-    /// Nothing is wrong.
-    fn healthy(&self) {
-        assert!(self.0.is_empty(), "{:#?}", self.0);
-    }
-
-    /// This is wrong, and nothing else; the line says all of `said`.
-    fn only(&self, check: &str, said: &[&str]) {
-        assert_eq!(self.0.iter().map(|(check, _)| check.as_str()).collect::<Vec<_>>(), [check], "{:#?}", self.0);
-        self.says(check, said);
-    }
-
-    fn says(&self, check: &str, said: &[&str]) {
-        let found = self.0.iter().find(|(known, _)| known == check);
-        let (_, line) = found.unwrap_or_else(|| panic!("{check} is not in {:#?}", self.0));
-        for part in said {
-            assert!(line.contains(part), "no {part} in {line}");
-        }
-    }
-}
+use crate::support::{TestServer, eventually};
 
 /// A node on a Redis that keeps its promise, and the two of them.
 async fn fsync() -> (Redis, TestServer) {
@@ -209,104 +155,4 @@ async fn a_password_that_is_missing_is_asked_for() {
     redis.run(&["CONFIG", "SET", "requirepass", "open sesame"]).await;
     beside(&server, &[]).await.only("failure redis", &["PUBSUB_SERVER_PASS"]);
     beside(&server, &[("PUBSUB_SERVER_PASS", "open sesame")]).await.healthy();
-}
-
-/// An nginx in front of a node; it ends with the test.
-struct Nginx {
-    url: String,
-    _folder: TempDir,
-    _child: Child,
-}
-
-impl Nginx {
-    /// With these lines in its one location.
-    async fn start(server: &TestServer, location: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("burble-nginx").tempdir().expect("a temporary folder");
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-        let configuration = format!(
-            "daemon off; master_process off; pid nginx.pid; error_log error.log;\n\
-             events {{}}\n\
-             http {{ access_log off; client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;\n\
-             uwsgi_temp_path uwsgi; scgi_temp_path scgi;\n\
-             server {{ listen {free}; location / {{ proxy_pass http://{}; {location} }} }} }}\n",
-            server.address
-        );
-        fs::write(folder.path().join("nginx.conf"), configuration).expect("the folder is ours");
-        let mut nginx = Command::new("nginx");
-        nginx.arg("-p").arg(folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
-        nginx.env("PATH", concat!(env!("PATH"), ":/usr/sbin")).stdin(Stdio::null()).stderr(Stdio::null());
-        let child = nginx.kill_on_drop(true).spawn().expect("these tests need nginx: apt-get install nginx");
-        eventually("nginx listens", async || Request::new("GET", "/").try_send(free).await.ok()).await;
-        Self { url: format!("http://{free}"), _folder: folder, _child: child }
-    }
-}
-
-const RIGHT: &str = "proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_buffering off;\
-    proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;";
-
-async fn through(nginx: &Nginx, server: &TestServer) -> Diagnosis {
-    Diagnosis::of(&server.run_beside(&["doctor", "--json", "--url", &nginx.url], &[FEW]).await)
-}
-
-#[tokio::test]
-async fn a_proxy_that_passes_everything_on_is_healthy() {
-    let server = TestServer::embedded().await;
-    through(&Nginx::start(&server, RIGHT).await, &server).await.healthy();
-}
-
-#[tokio::test]
-async fn a_proxy_without_the_upgrade_or_the_host_is_found_out() {
-    let server = TestServer::embedded().await;
-    let found = through(&Nginx::start(&server, "proxy_set_header Host $http_host;").await, &server).await;
-    found.says("failure proxy upgrade", &["400", "proxy_set_header Upgrade $http_upgrade"]);
-    let foreign_host = RIGHT.replace("$http_host", "other.example");
-    let found = through(&Nginx::start(&server, &foreign_host).await, &server).await;
-    found.only("failure proxy own origin", &["proxy_set_header Host $http_host", "SERVER_ORIGINS=http://127.0.0.1"]);
-    let deaf = format!("{RIGHT} proxy_set_header Origin '';");
-    let found = through(&Nginx::start(&server, &deaf).await, &server).await;
-    found.only("failure proxy foreign origin", &["let in", "Origin"]);
-}
-
-/// The proxy comes from another address than the clients, as it does anywhere but in a test.
-const APART: &str = "proxy_bind 127.0.0.2;";
-const FORWARDED: &str = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;";
-
-#[tokio::test]
-async fn an_address_that_can_be_forged_or_is_that_of_the_proxy_is_found_out() {
-    let trusting = TestServer::with(&[("SERVER_TRUSTED_PROXIES", "127.0.0.2"), FEW]).await;
-    let rest = "warning redis persistence";
-    let right = through(&Nginx::start(&trusting, &format!("{RIGHT}{APART}{FORWARDED}")).await, &trusting).await;
-    right.only(rest, &[]);
-    let silent = through(&Nginx::start(&trusting, &format!("{RIGHT}{APART}")).await, &trusting).await;
-    silent.says("failure proxy address", &["127.0.0.2 became 198.51.100.77", "$proxy_add_x_forwarded_for"]);
-    let server = TestServer::with(&[FEW]).await;
-    let same = through(&Nginx::start(&server, &format!("{RIGHT}{APART}{FORWARDED}")).await, &server).await;
-    same.says("warning proxy address", &["seen as 127.0.0.2", "SERVER_TRUSTED_PROXIES=127.0.0.2"]);
-}
-
-#[tokio::test]
-async fn a_proxy_that_exposes_the_operators_is_found_out() {
-    let server = TestServer::embedded().await;
-    let nginx =
-        Nginx::start(&server, &format!("{RIGHT} if ($uri = /metrics) {{ proxy_pass http://{}; }}", server.ops)).await;
-    through(&nginx, &server).await.only("failure proxy operators", &["/metrics", "OPS_PORT"]);
-}
-
-#[tokio::test]
-async fn an_idle_session_outlives_a_patient_proxy_and_not_an_impatient_one() {
-    let server = TestServer::embedded().await;
-    server.user("ann").await;
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("password");
-    fs::write(&file, format!("{PASSWORD}\n")).expect("the folder is ours");
-    let stay = async |nginx: &Nginx| {
-        let file = file.to_str().expect("a plain path");
-        let arguments = ["--url", &nginx.url, "--idle", "3", "--user", "ann", "--password-file", file];
-        Diagnosis::of(&server.run_beside(&[&DOCTOR[..], &arguments].concat(), &[FEW]).await)
-    };
-    stay(&Nginx::start(&server, RIGHT).await).await.healthy();
-    let impatient = format!("{RIGHT} proxy_read_timeout 1s;");
-    stay(&Nginx::start(&server, &impatient).await)
-        .await
-        .only("failure proxy idle", &["cut off after 1 s", "proxy_read_timeout"]);
 }

@@ -85,6 +85,13 @@ impl Listener {
         }
     }
 
+    /// Until it has seen this text.
+    pub(crate) async fn listen_until(&mut self, text: &str) {
+        while self.seen.texts.last().is_none_or(|last| last != text) {
+            self.step().await;
+        }
+    }
+
     async fn step(&mut self) {
         match &mut self.session {
             None => self.come_back().await,

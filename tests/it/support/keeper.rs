@@ -2,17 +2,20 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::signal;
 
 /// Starts the program, where it is installed, and says its pid; once the pipe to this shell closes, kills it and, unless
-/// told to keep it, removes the folder, if one is named.
+/// told to keep it, removes the folder, if one is named. At last it kills what the program has started, and itself: they
+/// are a group of processes of their own, which the signals of a terminal do not reach.
 const SCRIPT: &str = r#"log=$1 folder=$2; shift 2
 command -v "$1" >/dev/null || exit
 "$@" >>"$log" 2>&1 & pid=$!; echo $pid; read word
-kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null; [ "$word" = keep ] || [ -z "$folder" ] || rm -rf "$folder""#;
+kill -9 $pid 2>/dev/null; wait $pid 2>/dev/null; [ "$word" = keep ] || [ -z "$folder" ] || rm -rf "$folder"
+kill -9 0"#;
 
 /// A running program. It is killed when this is dropped.
 pub(crate) struct Keeper {
@@ -26,7 +29,7 @@ impl Keeper {
     pub(crate) fn start(program: &[impl AsRef<OsStr>], log: &Path, remove: Option<&Path>) -> Self {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", SCRIPT, "keeper"]).arg(log).arg(remove.unwrap_or(Path::new(""))).args(program);
-        let shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0).spawn();
         let mut shell = shell.expect("every machine has a shell");
         let mut line = String::new();
         let out = shell.stdout.take().expect("it is piped");

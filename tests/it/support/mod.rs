@@ -1,16 +1,20 @@
 //! What the tests knock with: real servers, a real Redis and Postgres, clients that keep a real client's state.
 
 pub(crate) mod client;
+pub(crate) mod crowd;
+pub(crate) mod diagnosis;
 pub(crate) mod document;
 pub(crate) mod http;
 pub(crate) mod keeper;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod prometheus;
+pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod setup;
+pub(crate) mod tls;
 pub(crate) mod token;
 pub(crate) mod user;
 

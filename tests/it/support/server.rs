@@ -71,13 +71,18 @@ impl TestServer {
 
     /// The same on a Redis of the test's own.
     pub(crate) async fn pair_on(redis: &Redis, env: &[(&str, &str)]) -> (Self, Self) {
+        Self::pair_apart(redis, env, [&[], &[]]).await
+    }
+
+    /// The same, each with settings of its own as well.
+    pub(crate) async fn pair_apart(redis: &Redis, env: &[(&str, &str)], own: [&[(&str, &str)]; 2]) -> (Self, Self) {
         let database = Postgres::shared().create_database();
         let one = Setup::new().on(redis).with(env).and("SERVER_DB", &database);
         let prefix = one.get("PUBSUB_PREFIX").to_owned();
         let two = Setup::new().on(redis).with(env).and("SERVER_DB", &database).and("PUBSUB_PREFIX", &prefix);
         // One after the other: the first one prepares the database.
-        let one = Self::launch(one.and("NODE_NAME", "one")).await;
-        (one, Self::launch(two.and("NODE_NAME", "two")).await)
+        let one = Self::launch(one.and("NODE_NAME", "one").with(own[0])).await;
+        (one, Self::launch(two.and("NODE_NAME", "two").with(own[1])).await)
     }
 
     /// A start that is to fail.
@@ -108,7 +113,7 @@ impl TestServer {
 
     async fn run_with(setup: &Setup, arguments: &[&str]) -> Ended {
         let output = setup.command(arguments).output();
-        let output = within(PATIENCE, "the command ends", output).await.expect("the binary runs");
+        let output = within(PATIENCE * 3, "the command ends", output).await.expect("the binary runs");
         let text = [output.stdout, output.stderr].concat();
         Ended { status: output.status, output: String::from_utf8_lossy(&text).into_owned() }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::session::Closed;
-use super::{Answer, Request, Session, TestServer, eventually, text};
+use super::{Answer, Request, Session, TestServer, eventually, items, text};
 
 /// Of every user who is signed up here.
 pub(crate) const PASSWORD: &str = "correct horse";
@@ -122,6 +122,19 @@ impl TestUser {
     /// A page of history over HTTP; `query` begins with a question mark, or is empty.
     pub(crate) async fn history(&self, channel: &str, query: &str) -> Value {
         self.get(&format!("/channels/{channel}/messages{query}")).await.expect(200)
+    }
+
+    /// The positions of a whole log, read page by page.
+    pub(crate) async fn whole_log(&self, channel: &str) -> Vec<String> {
+        let (mut ids, mut at) = (Vec::new(), "0-0".to_owned());
+        loop {
+            let page = self.history(channel, &format!("?after={at}&limit=200")).await;
+            ids.extend(items(&page["events"]).iter().map(|event| text(&event["id"]).to_owned()));
+            match ids.last() {
+                Some(last) if page["more"] == true => at.clone_from(last),
+                _ => return ids,
+            }
+        }
     }
 
     /// A session, signed in by header, after its `welcome`.
