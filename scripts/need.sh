@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is missing of: rust compiler redis postgres python nginx haproxy caddy faketime prometheus. With
+# Installs what is missing of: rust compiler redis postgres python nginx haproxy caddy faketime prometheus systemd. With
 # apt-get or Homebrew; else says what to install by hand.
 # Example: scripts/need.sh rust compiler redis
 set -eu
@@ -23,6 +23,7 @@ is_met() {
         nginx | haproxy) have "$1" || [ -x "/usr/sbin/$1" ] ;;
         caddy) have caddy ;;
         prometheus) have prometheus && have promtool ;;
+        systemd) [ "$(uname)" != Linux ] || have systemd-analyze ;;
         faketime) [ "$(uname)" != Linux ] || [ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1" ] ;;
         *) die "need.sh: unknown need: $1" ;;
     esac
@@ -35,7 +36,7 @@ apt_package() {
         postgres) echo postgresql ;;
         python) echo python3-venv ;;
         faketime) echo libfaketime ;;
-        nginx | haproxy | caddy | prometheus) echo "$1" ;;
+        nginx | haproxy | caddy | prometheus | systemd) echo "$1" ;;
     esac
 }
 
@@ -54,6 +55,7 @@ by_hand() {
         redis) echo "redis-server $REDIS_MAJOR_MIN.0 or newer, or valkey-server (https://redis.io/docs/latest/operate/oss_and_stack/install/)" ;;
         python) echo "Python 3.10 or newer, with venv (https://www.python.org/downloads/)" ;;
         nginx | haproxy | caddy | prometheus) echo "$1" ;;
+        systemd) echo "systemd-analyze, which comes with systemd" ;;
         faketime) echo "libfaketime (https://github.com/wolfcw/libfaketime)" ;;
         postgres) echo "the PostgreSQL server, with initdb and postgres (https://www.postgresql.org/download/)" ;;
     esac

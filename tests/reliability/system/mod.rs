@@ -12,7 +12,7 @@ mod redis_single;
 use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -58,6 +58,8 @@ pub(crate) struct Options {
     pub(crate) settings: Vec<(&'static str, String)>,
     /// The nodes' clocks can be shifted.
     pub(crate) fake_clocks: bool,
+    /// The binary of a former version, which the nodes begin with.
+    pub(crate) former: Option<PathBuf>,
 }
 
 /// All of it, running. It ends with this, or with the process.
@@ -98,6 +100,7 @@ impl System {
                 node.set("PUBSUB_SERVER_PORT", &proxy.address.port().to_string());
                 before_redis.push(proxy);
             }
+            node.run_next(options.former.as_deref());
             if options.fake_clocks {
                 node.fake_clock()?;
             }

@@ -51,6 +51,11 @@ impl Node {
         self.setup = self.setup.clone().and(name, value);
     }
 
+    /// What it is from the next start on: the binary at this path, or the one that was built with the suite.
+    pub(crate) fn run_next(&mut self, binary: Option<&Path>) {
+        self.setup.binary = binary.map_or_else(|| Setup::new().binary, Path::to_path_buf);
+    }
+
     /// From the next start on, its clock is what [`shift_clock`](Self::shift_clock) says. The clock that never goes back
     /// stays as it is, as it does where a real clock is set.
     pub(crate) fn fake_clock(&mut self) -> Result<()> {
