@@ -173,7 +173,7 @@ class Painter:
             spine.set_visible(False)
         (self.heatmap if panel["type"] == "heatmap" else self.lines)(axes, panel)
         axes.set_xlim(self.begin / 86_400, self.end / 86_400)
-        axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=6))
+        axes.xaxis.set_major_locator(dates.MinuteLocator())
         axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M"))
         if panel["type"] != "heatmap":
             self.annotations(axes, dashboard)

@@ -122,7 +122,7 @@ class System:
                        cwd="/", stdout=subprocess.DEVNULL)
         self.run(["postgres", "-D", data, "-p", str(port), "-k", data, "-c", "listen_addresses=127.0.0.1",
                   "-c", "log_min_messages=fatal"], user=user)
-        ready = ["pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+        ready = ["pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port), "-U", "burble", "-d", "postgres"]
         deadline = time.monotonic() + PATIENCE_SECONDS
         while subprocess.run(ready, check=False).returncode:
             if time.monotonic() > deadline:

@@ -65,9 +65,14 @@ impl Setup {
     }
 
     /// The last word on a setting counts.
-    pub(crate) fn and(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn and(self, name: &str, value: &str) -> Self {
+        let mut setup = self.without(name);
+        setup.env.push((name.into(), value.into()));
+        setup
+    }
+
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.env.retain(|(known, _)| known != name);
-        self.env.push((name.into(), value.into()));
         self
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::{Form, Scene};
+use crate::system::Node;
 
 /// Long enough for the proxy and every client to notice.
 const FREEZE_SHORT: Duration = Duration::from_secs(5);
@@ -32,9 +33,7 @@ pub(super) async fn restart_all(scene: &mut Scene) -> Result<()> {
 
 /// The nodes are of a former version, and the first that is of this one changes the tables under the others.
 pub(super) async fn upgrade(scene: &mut Scene) -> Result<()> {
-    for node in &mut scene.system.nodes {
-        node.run_next(None);
-    }
+    scene.system.nodes.iter_mut().for_each(Node::upgrade);
     restart_each(scene, "upgrade").await
 }
 

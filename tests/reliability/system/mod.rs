@@ -100,9 +100,11 @@ impl System {
                 node.set("PUBSUB_SERVER_PORT", &proxy.address.port().to_string());
                 before_redis.push(proxy);
             }
-            node.run_next(options.former.as_deref());
             if options.fake_clocks {
                 node.fake_clock()?;
+            }
+            if let Some(former) = &options.former {
+                node.begin_as(former).await?;
             }
             node.start().await?;
         }
