@@ -36,7 +36,7 @@ packaging: ## Check the systemd units, the Dockerfile and the compose file
 	@scripts/need.sh python prometheus systemd
 	@scripts/packaging.sh
 
-pictures: ## Draw docs/images anew, from two nodes under load (ARGS="latency" for one of them); takes ten minutes
+pictures: ## Draw docs/images anew, from two nodes under load (ARGS="latency" for one of them); takes six minutes
 	@scripts/need.sh rust compiler redis postgres prometheus python
 	@scripts/pictures.sh $(ARGS)
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Draws docs/images anew, from what two nodes show under load and what the load tool measures. Takes about ten minutes;
+# Draws docs/images anew, from what two nodes show under load and what the load tool measures. Takes six minutes, and the build;
 # a machine that does nothing else gives the better figures.
 set -eu
 
