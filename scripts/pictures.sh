@@ -1,6 +1,6 @@
 #!/bin/sh
-# Draws docs/images anew, from what two nodes show under load and what the load tool measures. Takes six minutes, and the build;
-# a machine that does nothing else gives the better figures.
+# Draws docs/images anew, from what two nodes show under load and what the load tool measures. Takes six minutes beside
+# the build; a machine that does nothing else gives the better figures.
 set -eu
 
 MATPLOTLIB=3.10.7

@@ -81,13 +81,17 @@ def draw_latency(running):
     latency.draw(measured, {"rooms": ROOMS, "members": MEMBERS}, machine, IMAGES / "latency.png")
 
 
+PICTURES = {"dashboard": draw_dashboard, "latency": draw_latency}
+
+
 def main():
-    binaries, wanted = sys.argv[1], sys.argv[2:] or ["dashboard", "latency"]
+    binaries, wanted = sys.argv[1], sys.argv[2:] or list(PICTURES)
+    if unknown := set(wanted) - set(PICTURES):
+        raise SystemExit(f"there is no picture {', '.join(unknown)}; there are {', '.join(PICTURES)}")
     IMAGES.mkdir(exist_ok=True)
-    for name, draw in (("dashboard", draw_dashboard), ("latency", draw_latency)):
-        if name in wanted:
-            with system.System(binaries) as running:
-                draw(running)
+    for name in wanted:
+        with system.System(binaries) as running:
+            PICTURES[name](running)
 
 
 main()
