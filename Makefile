@@ -1,6 +1,6 @@
 # What one does with Burble. `make help` lists it.
 .POSIX:
-.PHONY: help run test reliability bench instructions check conformance dashboards fuzz dist
+.PHONY: help run test reliability bench instructions check conformance dashboards packaging pictures fuzz dist
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -41,11 +41,18 @@ dashboards: ## Check that the dashboards are those of scripts/dashboards.py, and
 	@scripts/need.sh python
 	@scripts/dashboards.sh
 
+packaging: ## Check the systemd units, the Dockerfile and the compose file
+	@scripts/need.sh python prometheus systemd
+	@scripts/packaging.sh
+
+pictures: ## Draw docs/images anew, from two nodes under load (ARGS="latency" for one of them); takes six minutes
+	@scripts/need.sh rust compiler redis postgres prometheus python
+	@scripts/pictures.sh $(ARGS)
+
 fuzz: ## Fuzz the decoder of frames for a minute (ARGS=600 for ten)
 	@scripts/need.sh rust compiler
 	@scripts/fuzz.sh $(ARGS)
 
-dist: ## Build the fastest binary and pack it with README, settings, systemd units, completions and licence
+dist: ## Build the fastest binary and pack it with all that is installed beside it
 	@scripts/need.sh rust compiler
-	cargo build --profile dist --locked
 	@scripts/dist.sh

@@ -157,8 +157,8 @@ SERVICE = [
           gauge("burble_sessions_open", "sum"), stack=True),
     lines("Opened", "Sessions opened in a second, by node. A peak on all nodes is everybody coming back.", "cps",
           per_second("burble_sessions_opened_total")),
-    lines("Closed by code", "1000 and 1001 are clients that leave, 1012 is a node that stops, 4008 a client that reads too"
-          " slowly or says nothing, gone one that said no goodbye.", "cps",
+    lines("Closed by code", "1000 and 1001 are clients that leave, 1012 is a node that stops, 1013 one that is full, 4003 a client"
+          " that was silent, 4008 one that floods, gone one that said no goodbye.", "cps",
           [(per_second("burble_sessions_closed_total", "code"), "{{code}}")]),
     row("Catching up"),
     lines("Replays", "Joins that replayed what was missed, from memory or from the log.", "cps",
@@ -273,7 +273,7 @@ SECURITY = [
     lines("By error", "Commands that were refused for who sent them, or how many.", "cps",
           [(per_second("burble_command_errors_total", "code", match=f'code=~"{REFUSED_CODES}"'), "{{code}}")]),
     lines("Closed for cause", "Sessions that ended since they broke the protocol (1002, 1007, 1009, 4400, 4406), were not"
-          " or no longer signed in (4401, 4403), or were too slow (4008).", "cps",
+          " or no longer signed in (4401, 4403), were silent (4003) or flooded (4008).", "cps",
           [(per_second("burble_sessions_closed_total", "code", match='code=~"1002|1007|1009|4.+"'), "{{code}}")]),
     row("Room that is left"),
     lines("Waiting for a password thread", "Sign-ins and sign-ups. LIMIT_PASSWORD_QUEUE is the most.", "short",

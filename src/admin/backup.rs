@@ -16,9 +16,12 @@ pub(super) const EXAMPLES: &str = "\
 A backup holds the database (SQLite: a checked copy; Postgres: what pg_dump makes), and, of the private Redis, its
 append-only file and the token key. A Redis of your own is backed up by its own means.
 
+A backup with an SQLite file can be restored into an empty Postgres: that is how one node becomes several.
+
 Examples:
   burble backup /var/backups/burble-2026-11-24
-  DATA_DIR=/var/lib/burble burble restore /var/backups/burble-2026-11-24    into an empty folder, Burble stopped";
+  DATA_DIR=/var/lib/burble burble restore /var/backups/burble-2026-11-24    into an empty folder, Burble stopped
+  SERVER_DB=postgres://… PUBSUB_SERVER_HOST=… burble restore …              into an empty Postgres";
 
 /// The append-only file of the private Redis within a backup.
 const LOG: &str = "appendonlydir";
@@ -81,8 +84,14 @@ pub(super) async fn restore(settings: &Settings, database: &StoreUrl, folder: &P
         store::backup::put_back(database, folder).await
     };
     restoring.await.context("only a part was put back: empty the place, and try again")?;
-    let rest = if embedded { "Logs go on in a new epoch" } else { "The Redis at PUBSUB_SERVER_HOST was left alone" };
-    let text = format!("{} is put back. {rest}.", folder.display());
+    let rest = match (embedded, log.is_dir()) {
+        (true, _) => "Logs go on in a new epoch.",
+        (false, true) => {
+            "Its log is to be put into the folder of your Redis before that starts; its auth.key is AUTH_SECRET."
+        }
+        (false, false) => "The Redis at PUBSUB_SERVER_HOST was left alone.",
+    };
+    let text = format!("{} is put back. {rest}", folder.display());
     Ok(Answer::new(text, json!({ "folder": folder, "log": embedded })))
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{Instrument, debug, error_span, warn};
 use warp::Reply as _;
 use warp::filters::BoxedFilter;
 use warp::reply::Response as Reply;
@@ -28,6 +28,7 @@ use warp::reply::Response as Reply;
 use super::admission::{AddressPlace, Admission, Place, network};
 use super::client::Client;
 use super::request::seconds;
+use super::request_id::{self, REQUEST_ID};
 use crate::config::{Origins, TrustedProxies};
 use crate::error::Error;
 use crate::metrics::{Metrics, status_class};
@@ -220,12 +221,15 @@ where
             return Box::pin(async move { Ok(answer) });
         }
         let client = Client::of(self.peer, request.headers(), &self.proxies);
+        let id = request_id::of(request.headers(), self.proxies.contain(self.peer));
+        // As loud as the loudest line within, so that each has the id, whatever level is set.
+        let span = error_span!("request", id = id.to_str().unwrap_or_default(), method = %request.method(), route);
         let answer = self.admit(client).map(|admitted| {
             request.extensions_mut().insert(client);
             request.extensions_mut().insert(admitted.clone());
             (self.routes.call(request), admitted)
         });
-        Box::pin(async move {
+        let answering = async move {
             let mut answer = match answer {
                 Ok((answer, _admitted)) => answer.await?,
                 Err(refusal) => refusal.into_response(),
@@ -234,10 +238,12 @@ where
                 answer.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
                 answer.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
             }
+            answer.headers_mut().insert(REQUEST_ID, id);
             let class = status_class(answer.status());
             metrics.http_request_seconds.with([route, class]).record(began.elapsed());
             Ok(answer)
-        })
+        };
+        Box::pin(answering.instrument(span))
     }
 }
 

@@ -9,6 +9,7 @@ mod contracts;
 mod edge;
 mod ops;
 mod request;
+mod request_id;
 mod routes;
 mod upgrade;
 

@@ -241,6 +241,7 @@ impl Session {
         if let (Some(cursor), Some(subscription)) = (cursor, self.subscriptions.get_mut(&id)) {
             subscription.cursor = cursor;
         }
+        self.delivered += count;
         self.all.metrics.deliveries_total.increment(count);
         let late_ms = (clock::now_ms() - newest.at).max(0);
         self.all.metrics.delivery_seconds.record(late_ms as f64 / 1_000.0);

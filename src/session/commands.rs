@@ -16,6 +16,7 @@ use crate::protocol::{self, Answer, CloseCode, Command, Event, Ref, Request, Sen
 impl Session {
     /// Reads one command and carries it out, or holds it until the sends before it are answered.
     pub(super) async fn command(&mut self, text: &str) -> Result<(), End> {
+        self.commands += 1;
         if let Some(pause) = self.rates.pause(text.len()) {
             self.all.metrics.refused_total.with(["user_bytes"]).increment(1);
             self.read_at = Some(Instant::now() + pause);

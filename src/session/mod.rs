@@ -31,7 +31,7 @@ use crate::config::Limit;
 use crate::error::Result;
 use crate::hub::{Frame, Presence, Wake, Woken};
 use crate::metrics::Metrics;
-use crate::model::{Caller, ChannelName, SessionId};
+use crate::model::{Caller, ChannelName, SessionId, UserName};
 use crate::protocol::{CloseCode, Event, FRAME_BYTES_MAX, Ref, Request, Sent, encode};
 use catching_up::Subscription;
 use rate::Rates;
@@ -128,7 +128,9 @@ impl Sessions {
             sessions.metrics.sessions_closed_total.with([&code]).increment(1);
             let seconds = began.elapsed().as_secs_f64();
             match who {
-                Some(session) => info!(%session, code, seconds, "Session closed"),
+                Some(Closed { session, user, commands, delivered }) => {
+                    info!(%session, user = user.as_str(), code, seconds, commands, delivered, "Session closed");
+                }
                 None => debug!(code, seconds, "A connection that never signed in was closed"),
             }
         });
@@ -140,7 +142,7 @@ impl Sessions {
         guest: Guest,
         entering: impl Send,
         began: Instant,
-    ) -> (End, Option<SessionId>) {
+    ) -> (End, Option<Closed>) {
         let wake = match &guest {
             Guest::Member(ticket) => ticket.wake.clone(),
             Guest::Stranger { .. } => Arc::default(),
@@ -157,19 +159,26 @@ impl Sessions {
                 return (end, None);
             }
         };
-        let id = ticket.session;
         let mut session = Session::new(self.clone(), ticket, socket);
         let end = session.run(entering, began).await;
         // Out of all channels before the goodbye: who lingers listens to nothing.
-        let Session { socket, subscriptions, presence, rates, .. } = session;
+        let Session { id, caller, socket, subscriptions, presence, rates, commands, delivered, .. } = session;
         drop((subscriptions, presence));
         Box::pin(socket.close(end, |bytes| _ = rates.pause(bytes))).await;
-        (end, Some(id))
+        (end, Some(Closed { session: id, user: caller.name, commands, delivered }))
     }
 
     async fn socket(&self, upgraded: Upgraded, message_bytes_max: usize, wake: Arc<Wake>) -> Socket {
         Socket::new(upgraded, message_bytes_max, wake, self.options.silence, self.cut.clone()).await
     }
+}
+
+/// A session that is over, as the log tells of it.
+struct Closed {
+    session: SessionId,
+    user: UserName,
+    commands: u64,
+    delivered: u64,
 }
 
 /// The label of a session's end.
@@ -210,6 +219,10 @@ struct Session {
     tick_at: Option<Instant>,
     told_expiring: bool,
     frames: Vec<Frame>,
+    /// Commands that were read.
+    commands: u64,
+    /// Messages that were written.
+    delivered: u64,
 }
 
 /// A page on its way, and the subscription that it is for.
@@ -248,6 +261,8 @@ impl Session {
             tick_at: None,
             told_expiring: false,
             frames: Vec::new(),
+            commands: 0,
+            delivered: 0,
         }
     }
 

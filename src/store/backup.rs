@@ -16,7 +16,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use url::Url;
 
-use super::{Store, StoreKind, StoreUrl};
+use super::{Store, StoreKind, StoreUrl, connect, transfer};
 
 /// The names of the copies within a backup.
 const SQLITE_COPY: &str = "burble.db";
@@ -41,7 +41,7 @@ pub async fn take(store: &Store, database: &StoreUrl, folder: &Path) -> anyhow::
     timeout(COPY_MAX, copying).await.map_err(|_| anyhow!("the database was not copied within {COPY_MAX:?}"))?
 }
 
-/// Puts a copy where no database is yet.
+/// Puts a copy where no database is yet; one of SQLite may go into Postgres.
 ///
 /// # Errors
 /// Where there is one already, or the backup holds none of this kind.
@@ -49,13 +49,14 @@ pub async fn put_back(database: &StoreUrl, folder: &Path) -> anyhow::Result<()> 
     let putting = async {
         match database {
             StoreUrl::Sqlite(path) => put_back_sqlite(&folder.join(SQLITE_COPY), path).await,
+            StoreUrl::Postgres(_) if is_sqlite(folder) => move_to_postgres(&folder.join(SQLITE_COPY), database).await,
             StoreUrl::Postgres(url) => put_back_postgres(&folder.join(POSTGRES_COPY), url).await,
         }
     };
     timeout(COPY_MAX, putting).await.map_err(|_| anyhow!("the database was not put back within {COPY_MAX:?}"))?
 }
 
-/// Whether the backup holds a database of the kind that the settings name, and nothing is where it would go.
+/// Whether the backup holds a database that can go where the settings say, and no file is there yet.
 ///
 /// # Errors
 /// Says which of the two.
@@ -65,10 +66,15 @@ pub fn fits(database: &StoreUrl, folder: &Path) -> anyhow::Result<()> {
             ensure!(!path.exists(), "{} is there already: restore goes into an empty place", path.display());
             SQLITE_COPY
         }
+        StoreUrl::Postgres(_) if is_sqlite(folder) => SQLITE_COPY,
         StoreUrl::Postgres(_) => POSTGRES_COPY,
     };
     ensure!(folder.join(copy).is_file(), "{} holds no {copy}; SERVER_DB names the other kind", folder.display());
     Ok(())
+}
+
+fn is_sqlite(folder: &Path) -> bool {
+    folder.join(SQLITE_COPY).is_file()
 }
 
 async fn copy_sqlite(store: &Store, file: &Path) -> anyhow::Result<()> {
@@ -88,10 +94,15 @@ fn own_path(file: &Path) -> anyhow::Result<std::path::PathBuf> {
     Ok(std::path::absolute(file)?)
 }
 
-async fn check_sqlite(file: &Path) -> anyhow::Result<()> {
+/// A copy, which nobody writes.
+async fn open_copy(file: &Path) -> anyhow::Result<DatabaseConnection> {
     let options = SqliteConnectOptions::new().filename(file).read_only(true).disable_statement_logging();
     let pool: SqlitePool = PoolOptions::new().max_connections(1).connect_with(options).await?;
-    let db = DatabaseConnection::from(pool);
+    Ok(pool.into())
+}
+
+async fn check_sqlite(file: &Path) -> anyhow::Result<()> {
+    let db = open_copy(file).await?;
     let found = db.query_all_raw(Statement::from_string(db.get_database_backend(), "PRAGMA integrity_check")).await?;
     let found = found.iter().map(|row| row.try_get_by_index::<String>(0)).collect::<Result<Vec<_>, _>>()?;
     db.close().await?;
@@ -109,6 +120,15 @@ async fn put_back_sqlite(copy: &Path, path: &Path) -> anyhow::Result<()> {
     to.set_permissions(fs::Permissions::from_mode(0o600))?;
     to.sync_all()?;
     Ok(())
+}
+
+async fn move_to_postgres(copy: &Path, database: &StoreUrl) -> anyhow::Result<()> {
+    check_sqlite(copy).await?;
+    let (file, postgres) = (open_copy(copy).await?, connect::open(database).await?.write);
+    let moved = transfer::to_postgres(&file, &postgres).await;
+    file.close().await?;
+    postgres.close().await?;
+    moved
 }
 
 /// In one transaction, which fails where a table of a backup is there already.

@@ -12,6 +12,7 @@ mod outbox;
 mod signins;
 #[cfg(test)]
 mod testing;
+mod transfer;
 mod users;
 mod watch;
 

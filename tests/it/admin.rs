@@ -7,6 +7,8 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::support::client::position;
+use crate::support::postgres::Postgres;
+use crate::support::redis::Redis;
 use crate::support::setup::Setup;
 use crate::support::user::PASSWORD;
 use crate::support::{PATIENCE, Request, TestServer, TestUser, eventually, text, within};
@@ -203,7 +205,7 @@ async fn a_backup_of_postgres_is_put_back_into_an_empty_database() {
     let taken = asked(&server, &["backup", folder.to_str().unwrap()], "").await;
     assert_eq!((&taken["database"], &taken["log"]), (&json!("postgres"), &json!(false)));
     refused(&server, &["restore", folder.to_str().unwrap()], "already exists").await;
-    let empty = crate::support::postgres::Postgres::shared().create_database();
+    let empty = Postgres::shared().create_database();
     let env = [("SERVER_DB", empty.as_str())];
     let done = server.run_beside(&["restore", folder.to_str().unwrap()], &env).await;
     assert!(done.status.success(), "{}", done.output);
@@ -217,8 +219,60 @@ async fn a_backup_of_postgres_is_put_back_into_an_empty_database() {
 }
 
 #[tokio::test]
+async fn one_node_with_all_built_in_becomes_two_on_postgres_and_a_redis_of_their_own() {
+    let setup = Setup::new().and("AUTH_SECRET", "");
+    let Ok(mut alone) = TestServer::try_launch(setup).await else { panic!("it starts") };
+    let mut ann = alone.session("ann").await;
+    let bob = alone.user("bob").await;
+    ann.create_channel("tea").await;
+    ann.user.create_private("attic").await;
+    ann.user.add("attic", "bob", "moderator").await;
+    let seen = ann.send("tea", "read before the move").await.id;
+    let sent = ann.send_with(json!({"op": "send", "channel": "tea", "text": "not yet read", "cid": "a1"})).await;
+    let folder = alone.data().join("backup");
+    assert!(alone.stop().await.success());
+    asked(&alone, &["backup", folder.to_str().unwrap()], "").await;
+
+    let redis = Redis::with_log(&folder.join("appendonlydir"));
+    let key = fs::read_to_string(folder.join("auth.key")).expect("a key");
+    let database = Postgres::shared().create_database();
+    let (port, prefix) = (redis.port.to_string(), alone.prefix.clone());
+    let env = [
+        ("SERVER_DB", database.as_str()),
+        ("PUBSUB_SERVER_HOST", "127.0.0.1"),
+        ("PUBSUB_SERVER_PORT", &port),
+        ("PUBSUB_PREFIX", &prefix),
+        ("PUBSUB_DURABILITY", "fsync"),
+        ("AUTH_SECRET", key.trim()),
+    ];
+    let done = alone.run_beside(&["restore", folder.to_str().unwrap()], &env).await;
+    assert!(done.status.success() && done.output.contains("auth.key"), "{}", done.output);
+    let done = alone.run_beside(&["restore", folder.to_str().unwrap()], &env).await;
+    assert!(!done.status.success() && done.output.contains("uses this database already"), "{}", done.output);
+    let (one, two) = (TestServer::with(&env).await, TestServer::with(&env).await);
+
+    // Nobody has to sign in again, no position has changed, and what was not read yet comes without a gap.
+    let (ann, bob) = (ann.user.at(&one), bob.at(&two));
+    let mut listening = ann.session().await;
+    listening.join_since("tea", &seen).await;
+    let missed = listening.next_event().await;
+    assert_eq!((text(&missed["ev"]), &missed["id"]), ("message", &json!(sent.id)));
+    listening.next_of("caught_up").await;
+    let mut sending = bob.session().await;
+    let again = sending.send_with(json!({"op": "send", "channel": "tea", "text": "not yet read", "cid": "a1"})).await;
+    assert!(!again.dup, "the cid is another user's");
+    assert_eq!(text(&listening.next_message().await["id"]), again.id);
+    let mut repeated = ann.at(&two).session().await;
+    let repeated =
+        repeated.send_with(json!({"op": "send", "channel": "tea", "text": "not yet read", "cid": "a1"})).await;
+    assert!(repeated.dup && repeated.id == sent.id, "{}", repeated.id);
+    assert_eq!(position(&json!(again.id)).epoch, position(&json!(sent.id)).epoch);
+    assert_eq!(bob.get("/channels/attic").await.expect(200)["channel"]["role"], "moderator");
+}
+
+#[tokio::test]
 async fn the_service_manager_hears_of_start_life_and_end() {
-    let setup = Setup::new().on(crate::support::redis::Redis::shared());
+    let setup = Setup::new().on(Redis::shared());
     let path = setup.data.path().join("notify");
     let manager = UnixDatagram::bind(&path).expect("a socket");
     manager.set_read_timeout(Some(PATIENCE)).expect("a socket");
@@ -267,36 +321,10 @@ async fn a_socket_that_was_handed_over_stays_open_between_two_nodes() {
 }
 
 #[tokio::test]
-async fn a_hangup_changes_the_level_of_the_logs_and_nothing_else() {
-    let setup = Setup::new().on(crate::support::redis::Redis::shared());
-    let file = setup.data.path().join("burble.toml");
-    fs::write(&file, "[log]\nconsole_level = \"error\"\n").expect("a file");
-    let Ok(mut server) = TestServer::try_launch(setup).await else { panic!("it starts") };
-    assert!(!server.logs().contains(" INFO "), "{}", server.logs());
-    fs::write(&file, "[log]\nconsole_level = \"info\"\n").expect("a file");
-    server.signal("HUP");
-    let line = async |part: &str| server.logs().contains(part).then_some(());
-    eventually("it says so", async || line("Read the settings again").await).await;
-    fs::write(&file, "[log]\nloudness = 11\n").expect("a file");
-    server.signal("HUP");
-    eventually("it goes on", async || line("nothing has changed").await).await;
-    server.user("ann").await;
-    assert!(server.stop().await.success());
-}
-
-#[tokio::test]
 async fn a_healthcheck_says_whether_the_node_is_ready() {
     let server = TestServer::start().await;
     let port = server.ops.port().to_string();
     assert!(server.run_beside(&["healthcheck"], &[("OPS_PORT", &port)]).await.status.success());
     let done = server.run_beside(&["healthcheck"], &[("OPS_PORT", "1")]).await;
     assert_eq!(done.status.code(), Some(1), "{}", done.output);
-}
-
-#[tokio::test]
-async fn every_shell_gets_its_completions() {
-    for shell in ["bash", "zsh", "fish"] {
-        let done = TestServer::run(&["completions", shell], &[]).await;
-        assert!(done.status.success() && done.output.contains("healthcheck"), "{}", done.output);
-    }
 }

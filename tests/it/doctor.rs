@@ -1,8 +1,10 @@
 //! The doctor finds nothing where all is well, and what is wrong where one thing is, with the remedy.
 
+use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::support::diagnosis::{DOCTOR, Diagnosis, FEW};
+use crate::support::ports::fixed_port;
 use crate::support::postgres::Postgres;
 use crate::support::redis::Redis;
 use crate::support::server::Ended;
@@ -14,6 +16,18 @@ async fn fsync() -> (Redis, TestServer) {
     let redis = Redis::start(true);
     let server = TestServer::on(&redis, &[("PUBSUB_DURABILITY", "fsync"), FEW]).await;
     (redis, server)
+}
+
+#[tokio::test]
+async fn the_redis_that_we_hand_out_is_one_that_the_doctor_has_nothing_to_say_about() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let port = fixed_port();
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/redis.conf");
+    let own = ["--port".into(), port.to_string(), "--dir".into(), folder.path().display().to_string()];
+    let arguments = [&[shipped.to_owned()][..], &own].concat();
+    let redis = Redis::configured(port, arguments, folder.path().join("log"), None);
+    let server = TestServer::on(&redis, &[("PUBSUB_DURABILITY", "fsync"), FEW]).await;
+    beside(&server, &[]).await.healthy();
 }
 
 async fn beside(server: &TestServer, env: &[(&str, &str)]) -> Diagnosis {

@@ -44,6 +44,9 @@ pub(crate) struct Cli {
     /// Orders the random choices: whom a fault hits, and when
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
+    /// The binary of a former version, for the fault `upgrade`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) former: Option<PathBuf>,
     /// Lists the faults and runs nothing
     #[arg(long)]
     pub(crate) list: bool,

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use self::cli::Cli;
-use self::faults::{FAULTS, Fault, Form};
+use self::faults::{FAULTS, Fault, Form, UPGRADE};
 use self::run::{Plan, Verdict};
 use self::system::RedisKind;
 
@@ -65,6 +65,7 @@ async fn main() -> ExitCode {
 async fn run_all(cli: &Cli) -> Result<bool> {
     for name in &cli.fault {
         ensure!(FAULTS.iter().any(|fault| fault.name == name), "there is no fault {name}; --list lists them");
+        ensure!(name != UPGRADE || cli.former.is_some(), "{UPGRADE} needs --former; scripts/upgrade.sh builds one");
     }
     let form = if cli.full { Form::Full } else { Form::Short };
     let runs = chosen(cli, form);
@@ -74,7 +75,8 @@ async fn run_all(cli: &Cli) -> Result<bool> {
     }
     let each = form.choose(SHORT_MESSAGES, FULL_MESSAGES.div_ceil(runs.len().max(1) as u64));
     let rate = cli.rate.unwrap_or(form.choose(SHORT_RATE, FULL_RATE));
-    let plan = Plan { form, messages: cli.messages.unwrap_or(each), rate, seed: cli.seed };
+    let messages = cli.messages.unwrap_or(each);
+    let plan = Plan { form, messages, rate, seed: cli.seed, former: cli.former.as_deref() };
     let bar = run::progress(plan.messages * runs.len() as u64);
     let mut verdicts = Vec::new();
     for (done, (fault, setup)) in (0..).zip(runs) {
@@ -101,7 +103,8 @@ fn chosen(cli: &Cli, form: Form) -> Vec<(&'static Fault, RedisKind)> {
     let named = !cli.fault.is_empty() || !cli.setup.is_empty() || !cli.filters.is_empty();
     let setups = |fault: &'static Fault| fault.setups(if named { Form::Full } else { form });
     let all = FAULTS.iter().flat_map(|fault| setups(fault).iter().map(move |setup| (fault, *setup)));
-    all.filter(|(fault, setup)| cli.wants(fault.name, *setup)).collect()
+    let possible = all.filter(|(fault, _)| fault.name != UPGRADE || cli.former.is_some());
+    possible.filter(|(fault, setup)| cli.wants(fault.name, *setup)).collect()
 }
 
 fn list(cli: &Cli, runs: &[(&Fault, RedisKind)]) {

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 
-use crate::faults::{Fault, Form, Scene};
+use crate::faults::{Fault, Form, Scene, UPGRADE};
 use crate::load::checker::{Figures, Outcome};
 use crate::load::history::History;
 use crate::load::{Load, LoadOptions};
@@ -30,13 +30,15 @@ const RETENTION: &str = "100000000";
 
 /// What is asked of each run.
 #[derive(Clone, Copy)]
-pub(crate) struct Plan {
+pub(crate) struct Plan<'a> {
     pub(crate) form: Form,
     /// Acknowledged at least.
     pub(crate) messages: u64,
     /// A second.
     pub(crate) rate: u32,
     pub(crate) seed: u64,
+    /// The binary of a former version, for an upgrade.
+    pub(crate) former: Option<&'a Path>,
 }
 
 /// What came of a run.
@@ -71,7 +73,7 @@ impl Verdict {
 }
 
 /// Runs it to its end, whatever that is. What panics on the way has failed, and the next run begins with a new system.
-pub(crate) async fn run(fault: &Fault, setup: RedisKind, plan: Plan, folder: &Path, bar: &ProgressBar) -> Verdict {
+pub(crate) async fn run(fault: &Fault, setup: RedisKind, plan: Plan<'_>, folder: &Path, bar: &ProgressBar) -> Verdict {
     let logs = folder.join(format!("{}-{}", fault.name, setup.name()));
     let _ = std::fs::remove_dir_all(&logs);
     let began = Instant::now();
@@ -117,7 +119,7 @@ pub(crate) async fn run(fault: &Fault, setup: RedisKind, plan: Plan, folder: &Pa
 async fn attempt(
     fault: &Fault,
     setup: RedisKind,
-    plan: Plan,
+    plan: Plan<'_>,
     folder: &Path,
     bar: &ProgressBar,
 ) -> Result<(usize, Option<String>, Outcome)> {
@@ -126,6 +128,7 @@ async fn attempt(
     bar.set_message(format!("{name}: starting"));
     let mut options = (fault.options)(setup);
     options.settings.push(("CHANNEL_RETENTION_MESSAGES", RETENTION.to_owned()));
+    options.former = plan.former.filter(|_| fault.name == UPGRADE).map(Path::to_path_buf);
     let system = System::start(setup, options, folder).await?;
     let history = History::new();
     let mut load = LoadOptions { addresses: system.addresses(), rate: plan.rate, ..LoadOptions::default() };

@@ -1,8 +1,9 @@
 //! A real Redis for the tests. It ends with the test process, however that ends.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -37,7 +38,21 @@ impl Redis {
 
     /// One of one's own, to be killed; `durable` with an AOF that is flushed before each answer.
     pub(crate) fn start(durable: bool) -> Self {
-        let folder = tempfile::Builder::new().prefix("burble-test-redis").tempdir().expect("a temporary folder").keep();
+        Self::in_folder(own_folder(), durable)
+    }
+
+    /// A durable one that begins with a copy of this append-only file.
+    pub(crate) fn with_log(log: &Path) -> Self {
+        let folder = own_folder();
+        let to = folder.join("appendonlydir");
+        fs::create_dir(&to).expect("the folder is new");
+        for part in fs::read_dir(log).expect("a folder").map(|part| part.expect("it can be read")) {
+            fs::copy(part.path(), to.join(part.file_name())).expect("it can be copied");
+        }
+        Self::in_folder(folder, true)
+    }
+
+    fn in_folder(folder: PathBuf, durable: bool) -> Self {
         let port = fixed_port();
         let own = [("--port", port.to_string()), ("--dir", folder.display().to_string()), ("--save", String::new())];
         let aof = ["--appendonly", if durable { "yes" } else { "no" }];
@@ -111,15 +126,19 @@ impl Redis {
     }
 
     fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 
 impl Drop for Redis {
     fn drop(&mut self) {
         self.keeper = None;
-        let _ = self.temporary.as_ref().map(std::fs::remove_dir_all);
+        let _ = self.temporary.as_ref().map(fs::remove_dir_all);
     }
+}
+
+fn own_folder() -> PathBuf {
+    tempfile::Builder::new().prefix("burble-test-redis").tempdir().expect("a temporary folder").keep()
 }
 
 fn answers(port: u16) -> bool {

@@ -1,5 +1,6 @@
 //! The settings of a server under test, and the folder they speak of.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -23,12 +24,15 @@ const UNHINDERED: [(&str, &str); 10] = [
     ("LIMIT_PASSWORD_QUEUE", "65536"),
     ("SERVER_DRAIN_SECONDS", "1"),
 ];
+/// The one that was built with the tests.
 const BINARY: &str = env!("CARGO_BIN_EXE_burble");
 
 /// The settings of a server, and the folder they speak of.
 #[derive(Clone)]
 pub(crate) struct Setup {
     env: Vec<(String, String)>,
+    /// What is started.
+    pub(crate) binary: PathBuf,
     /// A file that gets what it prints too, behind what is there.
     pub(crate) log: Option<PathBuf>,
     pub(crate) data: Arc<TempDir>,
@@ -49,7 +53,7 @@ impl Setup {
             ("PUBSUB_PREFIX", &Redis::prefix()),
             ("RUST_BACKTRACE", "1"),
         ];
-        Self { env: Vec::new(), log: None, data }.with(&own).with(&UNHINDERED)
+        Self { env: Vec::new(), binary: BINARY.into(), log: None, data }.with(&own).with(&UNHINDERED)
     }
 
     pub(crate) fn on(self, redis: &Redis) -> Self {
@@ -61,9 +65,14 @@ impl Setup {
     }
 
     /// The last word on a setting counts.
-    pub(crate) fn and(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn and(self, name: &str, value: &str) -> Self {
+        let mut setup = self.without(name);
+        setup.env.push((name.into(), value.into()));
+        setup
+    }
+
+    pub(crate) fn without(mut self, name: &str) -> Self {
         self.env.retain(|(known, _)| known != name);
-        self.env.push((name.into(), value.into()));
         self
     }
 
@@ -77,10 +86,10 @@ impl Setup {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        self.program(BINARY, arguments)
+        self.program(&self.binary, arguments)
     }
 
-    fn program(&self, program: &str, arguments: &[&str]) -> Command {
+    fn program(&self, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.env.iter().cloned()).current_dir(self.data.path());
         command.env("PATH", env!("PATH")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

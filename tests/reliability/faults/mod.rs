@@ -34,6 +34,9 @@ const DISK_BYTES: u64 = 64 * 1024 * 1024;
 /// All set-ups; the long form makes most faults on each of them.
 const ALL: &[RedisKind] = &[Single, Sentinel, Cluster];
 
+/// Made only where there is a former version to begin with.
+pub(crate) const UPGRADE: &str = "upgrade";
+
 /// Every fault there is.
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
@@ -65,6 +68,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         load: usual,
         unnoticed: true,
         make: |scene| Box::pin(nodes::restart_all(scene)),
+    },
+    Fault {
+        name: UPGRADE,
+        sentence: "Every node is of a former version, and replaced by one of this version, one after the other.",
+        short: &[],
+        full: ALL,
+        options: one_replica,
+        load: usual,
+        unnoticed: true,
+        make: |scene| Box::pin(nodes::upgrade(scene)),
     },
     Fault {
         name: "freeze-node",

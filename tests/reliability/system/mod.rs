@@ -12,7 +12,7 @@ mod redis_single;
 use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -58,6 +58,8 @@ pub(crate) struct Options {
     pub(crate) settings: Vec<(&'static str, String)>,
     /// The nodes' clocks can be shifted.
     pub(crate) fake_clocks: bool,
+    /// The binary of a former version, which the nodes begin with.
+    pub(crate) former: Option<PathBuf>,
 }
 
 /// All of it, running. It ends with this, or with the process.
@@ -100,6 +102,9 @@ impl System {
             }
             if options.fake_clocks {
                 node.fake_clock()?;
+            }
+            if let Some(former) = &options.former {
+                node.begin_as(former).await?;
             }
             node.start().await?;
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::time::{sleep, timeout};
 
 use super::Impossible;
@@ -19,6 +19,8 @@ const STARTS_MAX: usize = 20;
 const START_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// A node that does not say within this time that it is ready is not.
 const PROBE_MAX: Duration = Duration::from_secs(2);
+/// What a version says of a setting that it does not know, behind its name.
+const UNKNOWN: &str = " (environment): there is no such setting";
 /// Where Debian keeps the library that fakes the clock, one folder for each architecture.
 const FAKETIME: &str = "/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1";
 
@@ -28,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) ops: SocketAddr,
     setup: Setup,
+    /// After an upgrade.
+    later: Option<Setup>,
     server: Option<TestServer>,
     /// How far its clock is off, for `libfaketime`.
     clock: PathBuf,
@@ -43,12 +47,35 @@ impl Node {
             .and("SERVER_PORT", &address.port().to_string())
             .and("OPS_PORT", &ops.port().to_string());
         setup.log = Some(folder.join(format!("{name}.log")));
-        Self { clock: folder.join(format!("{name}.clock")), name, address, ops, setup, server: None }
+        Self { clock: folder.join(format!("{name}.clock")), name, address, ops, setup, later: None, server: None }
     }
 
     /// A setting for the next start.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.setup = self.setup.clone().and(name, value);
+    }
+
+    /// From the next start on, it is of a former version, with those of its settings that this one knows.
+    pub(crate) async fn begin_as(&mut self, former: &Path) -> Result<()> {
+        let mut setup = self.setup.clone();
+        setup.binary = former.to_path_buf();
+        loop {
+            let checked = setup.command(&["check-config"]).output().await?;
+            let said = String::from_utf8_lossy(&checked.stderr);
+            let unknown: Vec<_> = said.lines().filter_map(|line| line.split_once(UNKNOWN)).collect();
+            if unknown.is_empty() {
+                ensure!(checked.status.success(), "{} cannot be run with these settings: {said}", former.display());
+                break;
+            }
+            setup = unknown.into_iter().fold(setup, |setup, (name, _)| setup.without(name));
+        }
+        self.later = Some(std::mem::replace(&mut self.setup, setup));
+        Ok(())
+    }
+
+    /// From the next start on, it is of this version, with all its settings.
+    pub(crate) fn upgrade(&mut self) {
+        self.setup = self.later.take().unwrap_or_else(|| self.setup.clone());
     }
 
     /// From the next start on, its clock is what [`shift_clock`](Self::shift_clock) says. The clock that never goes back
