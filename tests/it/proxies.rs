@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use burble::config::Settings;
 use serde_json::json;
+use tokio::time::{sleep, timeout};
 
 use crate::support::crowd::Crowd;
 use crate::support::proxy::{HANDSHAKES, KINDS, Kind, Proxy, SIGN_INS, SOCKETS, Site, shipped};
@@ -191,7 +192,7 @@ async fn a_session_may_be_silent_for_longer_than_proxies_usually_bear() {
         let user = TestUser::sign_up(door.address, proxy.kind.name).await;
         sessions.push((user.session().await, door));
     }
-    tokio::time::sleep(USUALLY_BORNE + Duration::from_secs(5)).await;
+    sleep(USUALLY_BORNE + Duration::from_secs(5)).await;
     for (session, _door) in &mut sessions {
         session.expect_silence().await;
     }
@@ -238,4 +239,22 @@ async fn a_killed_node_costs_nobody_a_message() {
     for (proxy, returns) in crowd.end().await {
         assert!(returns >= 1, "one of the listeners behind {proxy} was on the node that was killed");
     }
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_gets_nobody_new_where_the_proxy_checks() {
+    let site = Site::start(&[]).await;
+    site.two.signal("STOP");
+    for proxy in site.proxies.iter().filter(|proxy| proxy.kind.has_checks) {
+        let door = site.door(proxy, HOST).await;
+        let user = TestUser { address: door.address, ..site.visitor.clone() };
+        // Each that stays open is a reason to choose the other node.
+        let mut sessions = Vec::new();
+        eventually(proxy.kind.name, async || {
+            sessions.push(timeout(Duration::from_secs(1), user.try_session()).await.ok()?.ok()?);
+            (sessions.len() == 4).then_some(())
+        })
+        .await;
+    }
+    site.two.signal("CONT");
 }

@@ -54,6 +54,8 @@ pub(crate) struct Kind {
     pub(crate) patience: &'static [&'static str],
     /// Whether it limits what an address may do; else Burble alone does.
     pub(crate) has_limits: bool,
+    /// Whether it asks the nodes how they are.
+    pub(crate) has_checks: bool,
 }
 
 pub(crate) const KINDS: [Kind; 4] = [
@@ -82,6 +84,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         reload: Reload::Signal("HUP"),
         patience: &["proxy_read_timeout ", "proxy_send_timeout ", "send_timeout "],
         has_limits: true,
+        has_checks: false,
     },
     Kind {
         name: "haproxy",
@@ -101,6 +104,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         reload: Reload::Signal("USR2"),
         patience: &["timeout tunnel "],
         has_limits: true,
+        has_checks: true,
     },
     Kind {
         name: "caddy",
@@ -119,6 +123,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         ),
         patience: &[],
         has_limits: false,
+        has_checks: true,
     },
     Kind {
         name: "traefik",
@@ -137,6 +142,7 @@ pub(crate) const KINDS: [Kind; 4] = [
         reload: Reload::Write("burble.yml"),
         patience: &[],
         has_limits: true,
+        has_checks: true,
     },
 ];
 
