@@ -10,7 +10,8 @@ cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 venv=$target/schemathesis/$VERSION
 
-cargo build --locked
+# The build that conformance.sh uses, so that CI has one.
+cargo build --locked --features conformance
 if [ ! -x "$venv/bin/finished" ]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check \
