@@ -1,6 +1,6 @@
 # What one does with Burble. `make help` lists it.
 .POSIX:
-.PHONY: help run test reliability bench instructions check conformance dashboards packaging pictures fuzz dist
+.PHONY: help run test reliability bench instructions check contracts schemathesis conformance dashboards packaging pictures fuzz dist
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -32,6 +32,14 @@ check: ## Formatting, lints and documentation, without a warning
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --workspace
+
+contracts: ## Make docs/openapi.json and docs/asyncapi.json anew from the code
+	@scripts/need.sh rust compiler
+	UPDATE_EXPECT=1 cargo test --locked --lib the_document_of
+
+schemathesis: ## Look for requests that a node answers otherwise than docs/openapi.json says (ARGS="--seed 7")
+	@scripts/need.sh rust compiler redis python
+	@scripts/schemathesis.sh $(ARGS)
 
 conformance: ## Judge the WebSocket by the Autobahn cases, also through proxies (ARGS="direct nginx" for some paths)
 	@scripts/need.sh rust compiler redis python nginx haproxy caddy traefik

@@ -10,6 +10,82 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// How long to wait after `unavailable`, `outcome_unknown` and where something has to end first.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// A code, as the wire and the documents have it.
+#[derive(Debug)]
+pub struct Code {
+    /// The code itself.
+    pub name: &'static str,
+    /// The HTTP status that goes with it.
+    pub status: StatusCode,
+    /// Whether it makes sense to repeat what was refused so.
+    pub repeat: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+macro_rules! codes {
+    ($($(#[doc = $meaning:literal])+ $code:ident: $name:literal, $status:ident, $repeat:literal;)*) => {
+        $(const $code: Code = Code {
+            name: $name,
+            status: StatusCode::$status,
+            repeat: $repeat,
+            meaning: concat!($($meaning),+),
+        };)*
+
+        /// Every code there is.
+        pub const CODES: &[Code] = &[$($code),*];
+    };
+}
+
+codes! {
+    /// The text is no JSON, or holds a lone surrogate.
+    BAD_JSON: "bad_json", BAD_REQUEST, "no";
+    /// JSON of the wrong shape, or a value that is not accepted; `message` says what is.
+    BAD_REQUEST: "bad_request", BAD_REQUEST, "no";
+    /// The socket knows no such command.
+    UNKNOWN_OP: "unknown_op", BAD_REQUEST, "no";
+    /// Sub-protocols were offered, but not `burble.v1`.
+    UNSUPPORTED_PROTOCOL: "unsupported_protocol", BAD_REQUEST, "no";
+    /// More than is accepted; `message` says how much that is.
+    TOO_LARGE: "too_large", PAYLOAD_TOO_LARGE, "no";
+    /// No access token, or one that is not valid or was revoked.
+    UNAUTHENTICATED: "unauthenticated", UNAUTHORIZED, "after signing in";
+    /// The access token was valid once.
+    TOKEN_EXPIRED: "token_expired", UNAUTHORIZED, "after a refresh";
+    /// Name and password do not belong together.
+    BAD_CREDENTIALS: "bad_credentials", UNAUTHORIZED, "with the right ones";
+    /// The caller may see this, but not do it.
+    FORBIDDEN: "forbidden", FORBIDDEN, "no";
+    /// A browser page of an origin that is not allowed.
+    ORIGIN_DENIED: "origin_denied", FORBIDDEN, "no";
+    /// No such path or method.
+    NOT_FOUND: "not_found", NOT_FOUND, "no";
+    /// No such channel, or a private one that the caller may not see.
+    CHANNEL_NOT_FOUND: "channel_not_found", NOT_FOUND, "no";
+    /// No such user, or no member.
+    USER_NOT_FOUND: "user_not_found", NOT_FOUND, "no";
+    /// The name belongs to another.
+    NAME_TAKEN: "name_taken", CONFLICT, "no";
+    /// The `cid` was used for other content.
+    CID_CONFLICT: "cid_conflict", CONFLICT, "no";
+    /// The session has not joined the channel.
+    NOT_JOINED: "not_joined", CONFLICT, "no";
+    /// A channel keeps at least one owner.
+    LAST_OWNER: "last_owner", CONFLICT, "no";
+    /// Too fast.
+    RATE_LIMITED: "rate_limited", TOO_MANY_REQUESTS, "after the wait";
+    /// The session has joined as many channels as it may.
+    TOO_MANY_JOINS: "too_many_joins", TOO_MANY_REQUESTS, "after the wait";
+    /// The user has as many sessions as they may.
+    TOO_MANY_SESSIONS: "too_many_sessions", TOO_MANY_REQUESTS, "after the wait";
+    /// A fault of the server's.
+    INTERNAL: "internal", INTERNAL_SERVER_ERROR, "with the same `cid`";
+    /// It was not done: the node cannot do it right now.
+    UNAVAILABLE: "unavailable", SERVICE_UNAVAILABLE, "with the same `cid`";
+    /// The log did not answer in time: it may or may not have been done. The same `cid` finds out.
+    OUTCOME_UNKNOWN: "outcome_unknown", SERVICE_UNAVAILABLE, "with the same `cid`";
+}
+
 /// An error says what the client can do. Its display is the sentence that the client reads.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -93,12 +169,12 @@ pub enum Error {
 impl Error {
     /// The code on the wire.
     pub fn code(&self) -> &'static str {
-        self.row().0
+        self.row().name
     }
 
     /// The HTTP status that goes with the code.
     pub fn status(&self) -> StatusCode {
-        self.row().1
+        self.row().status
     }
 
     /// After how long it makes sense to repeat; `None` where it does not.
@@ -123,33 +199,33 @@ impl Error {
         }
     }
 
-    fn row(&self) -> (&'static str, StatusCode) {
+    fn row(&self) -> &'static Code {
         match self {
-            Self::BadJson(_) => ("bad_json", StatusCode::BAD_REQUEST),
-            Self::BadRequest(_) => ("bad_request", StatusCode::BAD_REQUEST),
-            Self::UnknownOp => ("unknown_op", StatusCode::BAD_REQUEST),
-            Self::UnsupportedProtocol => ("unsupported_protocol", StatusCode::BAD_REQUEST),
-            Self::TooLarge(_) => ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
-            Self::Unauthenticated => ("unauthenticated", StatusCode::UNAUTHORIZED),
-            Self::TokenExpired => ("token_expired", StatusCode::UNAUTHORIZED),
-            Self::BadCredentials => ("bad_credentials", StatusCode::UNAUTHORIZED),
-            Self::Forbidden(_) => ("forbidden", StatusCode::FORBIDDEN),
-            Self::OriginDenied => ("origin_denied", StatusCode::FORBIDDEN),
-            Self::NotFound => ("not_found", StatusCode::NOT_FOUND),
-            Self::ChannelNotFound => ("channel_not_found", StatusCode::NOT_FOUND),
-            Self::UserNotFound => ("user_not_found", StatusCode::NOT_FOUND),
-            Self::NameTaken => ("name_taken", StatusCode::CONFLICT),
-            Self::CidConflict => ("cid_conflict", StatusCode::CONFLICT),
-            Self::NotJoined => ("not_joined", StatusCode::CONFLICT),
-            Self::LastOwner => ("last_owner", StatusCode::CONFLICT),
-            Self::RateLimited(_) => ("rate_limited", StatusCode::TOO_MANY_REQUESTS),
-            Self::TooManyConnections => ("rate_limited", StatusCode::TOO_MANY_REQUESTS),
-            Self::TooManyJoins => ("too_many_joins", StatusCode::TOO_MANY_REQUESTS),
-            Self::TooManySessions => ("too_many_sessions", StatusCode::TOO_MANY_REQUESTS),
-            Self::Internal(_) => ("internal", StatusCode::INTERNAL_SERVER_ERROR),
-            Self::Overloaded => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
-            Self::Unavailable(_) => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
-            Self::OutcomeUnknown(_) => ("outcome_unknown", StatusCode::SERVICE_UNAVAILABLE),
+            Self::BadJson(_) => &BAD_JSON,
+            Self::BadRequest(_) => &BAD_REQUEST,
+            Self::UnknownOp => &UNKNOWN_OP,
+            Self::UnsupportedProtocol => &UNSUPPORTED_PROTOCOL,
+            Self::TooLarge(_) => &TOO_LARGE,
+            Self::Unauthenticated => &UNAUTHENTICATED,
+            Self::TokenExpired => &TOKEN_EXPIRED,
+            Self::BadCredentials => &BAD_CREDENTIALS,
+            Self::Forbidden(_) => &FORBIDDEN,
+            Self::OriginDenied => &ORIGIN_DENIED,
+            Self::NotFound => &NOT_FOUND,
+            Self::ChannelNotFound => &CHANNEL_NOT_FOUND,
+            Self::UserNotFound => &USER_NOT_FOUND,
+            Self::NameTaken => &NAME_TAKEN,
+            Self::CidConflict => &CID_CONFLICT,
+            Self::NotJoined => &NOT_JOINED,
+            Self::LastOwner => &LAST_OWNER,
+            Self::RateLimited(_) => &RATE_LIMITED,
+            Self::TooManyConnections => &RATE_LIMITED,
+            Self::TooManyJoins => &TOO_MANY_JOINS,
+            Self::TooManySessions => &TOO_MANY_SESSIONS,
+            Self::Internal(_) => &INTERNAL,
+            Self::Overloaded => &UNAVAILABLE,
+            Self::Unavailable(_) => &UNAVAILABLE,
+            Self::OutcomeUnknown(_) => &OUTCOME_UNKNOWN,
         }
     }
 }

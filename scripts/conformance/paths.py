@@ -74,9 +74,9 @@ PROXIES = {
 
 
 @contextmanager
-def burble(binary, folder):
+def burble(binary, folder, **settings):
     """A server on data of its own."""
-    env = {
+    env = settings | {
         "PATH": os.environ["PATH"],
         "ENV": "development",
         "SERVER_PORT": "0",

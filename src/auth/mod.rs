@@ -6,5 +6,5 @@ mod refresh;
 mod resting;
 
 pub use access::{Claims, Tokens};
-pub use passwords::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, Password, Passwords, Verdict};
+pub use passwords::{Password, Passwords, Verdict};
 pub use refresh::{RefreshSecret, RefreshToken, TokenHash};

@@ -14,11 +14,8 @@ use tokio::time::{Instant, timeout};
 use super::resting::Scheme;
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, Waiting};
+use crate::model::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN};
 
-/// The shortest password that may be chosen, in characters.
-pub const PASSWORD_CHARS_MIN: usize = 8;
-/// The longest one; nothing longer is ever hashed.
-pub const PASSWORD_CHARS_MAX: usize = 256;
 /// When to come again where too many are waiting.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 

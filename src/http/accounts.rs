@@ -7,12 +7,12 @@ use super::Api;
 use super::request::{Call, json, no_content};
 use crate::chat::SignIn;
 use crate::error::Result;
-use crate::protocol::http::{Credentials, Logout, Me, NewPassword, Refresh, SignedIn, decode};
+use crate::protocol::http::{Credentials, Logout, Me, NewAccount, NewPassword, Refresh, SignedIn, decode};
 
 pub(super) async fn sign_up(api: Api, call: Call) -> Result<Response> {
     let address = call.client.0;
     let body = call.body()?;
-    let Credentials { name, password } = decode(&body)?;
+    let NewAccount { name, password } = decode(&body)?;
     Ok(signed_in(StatusCode::CREATED, api.chat.sign_up(&name, password, address).await?))
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn log_out(api: Api, call: Call) -> Result<Response> {
     let caller = call.caller(&api).await?;
     let body = call.body()?;
     let Logout { everywhere } = if body.is_empty() { Logout::default() } else { decode(&body)? };
-    api.chat.log_out(&caller, everywhere).await?;
+    api.chat.log_out(&caller, everywhere.unwrap_or_default()).await?;
     Ok(no_content())
 }
 
@@ -59,4 +59,49 @@ pub(super) async fn change_password(api: Api, call: Call) -> Result<Response> {
 fn signed_in(status: StatusCode, sign_in: SignIn) -> Response {
     let SignIn { user, access_token, refresh_token, expires_at } = sign_in;
     json(status, &SignedIn { user: (&user).into(), access_token, refresh_token, expires_at })
+}
+
+#[cfg(test)]
+pub(super) mod document {
+    use super::super::openapi::*;
+    use super::*;
+
+    pub(in crate::http) fn operations() -> Vec<Operation> {
+        let pair = "A pair of tokens.";
+        vec![
+            Operation::open(Method::POST, "/signup", "signUp", "Create an account, and sign it in")
+                .takes::<NewAccount>()
+                .gives::<SignedIn<'_>>(201, pair)
+                .refuses([NAME_TAKEN, INTERNAL]),
+            Operation::open(Method::POST, "/login", "logIn", "Sign in")
+                .takes::<Credentials>()
+                .gives::<SignedIn<'_>>(200, pair)
+                .refuses([BAD_CREDENTIALS, INTERNAL]),
+            Operation::open(Method::POST, "/refresh", "refresh", "Get the next pair of tokens")
+                .detail(
+                    "The old refresh token stays good until the new pair is first used, on HTTP or socket; its reuse after \
+                     that revokes the whole sign-in.",
+                )
+                .takes::<Refresh>()
+                .gives::<SignedIn<'_>>(200, pair)
+                .refuses([BAD_REFRESH_TOKEN, INTERNAL]),
+            Operation::signed_in(Method::POST, "/logout", "logOut", "End this sign-in, or all of the user's")
+                .detail(
+                    "Open sessions of what was revoked close with 4403 within a second, on every node. The body may be \
+                     empty.",
+                )
+                .may_take::<Logout>()
+                .ends(204, "Done."),
+            Operation::signed_in(Method::GET, "/me", "me", "Who is asking").gives::<Me<'_>>(200, "The caller."),
+            Operation::signed_in(
+                Method::PUT,
+                "/me/password",
+                "changePassword",
+                "Change the password, and end all other sign-ins",
+            )
+            .takes::<NewPassword>()
+            .ends(204, "Done.")
+            .refuses([WRONG_PASSWORD]),
+        ]
+    }
 }

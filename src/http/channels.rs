@@ -94,3 +94,88 @@ fn view((channel, role, ends): &ListedChannel) -> ChannelView<'_> {
 fn one(status: StatusCode, channel: &ListedChannel) -> Response {
     json(status, &OneChannel { channel: view(channel) })
 }
+
+#[cfg(test)]
+pub(super) mod document {
+    use super::super::openapi::*;
+    use super::*;
+    use crate::model::NewMessage;
+    use crate::protocol::{History, Sent};
+
+    pub(in crate::http) fn operations() -> Vec<Operation> {
+        let path = "/channels/{name}";
+        vec![
+            Operation::signed_in(
+                Method::GET,
+                "/channels",
+                "listChannels",
+                "The public channels and the caller's private ones, by name",
+            )
+            .with([LIMIT, AFTER_CHANNEL])
+            .gives::<Channels<'_>>(200, "A page.")
+            .refuses([BAD_QUERY]),
+            Operation::signed_in(
+                Method::POST,
+                "/channels",
+                "createChannel",
+                "Create a channel; the caller is its owner",
+            )
+            .takes::<NewChannel>()
+            .gives::<OneChannel<'_>>(201, "The channel.")
+            .refuses([NAME_TAKEN]),
+            Operation::signed_in(Method::GET, path, "getChannel", "One channel")
+                .gives::<OneChannel<'_>>(200, "The channel.")
+                .refuses([CHANNEL_NOT_FOUND]),
+            Operation::signed_in(Method::PATCH, path, "changeChannel", "Change what a channel is about")
+                .detail("For owners and moderators.")
+                .takes::<ChannelChange>()
+                .gives::<OneChannel<'_>>(200, "The channel.")
+                .refuses([FORBIDDEN, CHANNEL_NOT_FOUND, UNDECIDED]),
+            Operation::signed_in(Method::DELETE, path, "deleteChannel", "Delete a channel with its history")
+                .detail("For owners.")
+                .ends(204, "Done.")
+                .refuses([FORBIDDEN, CHANNEL_NOT_FOUND, UNDECIDED]),
+        ]
+    }
+
+    pub(in crate::http) fn member_operations() -> Vec<Operation> {
+        let path = "/channels/{name}/members/{user}";
+        vec![
+            Operation::signed_in(Method::GET, "/channels/{name}/members", "listMembers", "The members, by name")
+                .detail("Of a public channel, for any signed-in user.")
+                .with([LIMIT, AFTER_USER])
+                .gives::<Members>(200, "A page.")
+                .refuses([BAD_QUERY, CHANNEL_NOT_FOUND]),
+            Operation::signed_in(Method::PUT, path, "putMember", "Add a member, or change their role")
+                .detail(
+                    "An owner grants any role. A moderator grants no role but member, and touches no other moderator.",
+                )
+                .takes::<MemberChange>()
+                .gives::<OneMember>(200, "The member.")
+                .refuses([FORBIDDEN, MEMBER_NOT_FOUND, LAST_OWNER, UNDECIDED]),
+            Operation::signed_in(Method::DELETE, path, "removeMember", "Remove a member, or oneself")
+                .detail("An owner removes anyone, a moderator members, anyone themself.")
+                .ends(204, "Done.")
+                .refuses([FORBIDDEN, MEMBER_NOT_FOUND, LAST_OWNER, UNDECIDED]),
+        ]
+    }
+
+    pub(in crate::http) fn message_operations() -> Vec<Operation> {
+        let path = "/channels/{name}/messages";
+        vec![
+            Operation::signed_in(Method::GET, path, "history", "A page of history, ascending")
+                .detail(
+                    "One of `before`, `after` and `around` at most; without any, the latest page. Any well-formed position \
+                     will do, whether or not an entry has it.",
+                )
+                .with([BEFORE, AFTER, AROUND, LIMIT])
+                .gives::<History>(200, "A page.")
+                .refuses([BAD_QUERY, CHANNEL_NOT_FOUND]),
+            Operation::signed_in(Method::POST, path, "sendMessage", "Say something")
+                .takes::<NewMessage>()
+                .gives::<Sent>(200, "Written before, under the same `cid`; bears `dup`.")
+                .gives::<Sent>(201, "Written.")
+                .refuses([CHANNEL_NOT_FOUND, CID_CONFLICT, UNDECIDED]),
+        ]
+    }
+}

@@ -7,6 +7,8 @@ mod channels;
 mod client;
 mod contracts;
 mod edge;
+#[cfg(test)]
+mod openapi;
 mod ops;
 mod request;
 mod request_id;

@@ -31,7 +31,7 @@ pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
     let chat = accounts(&api).or(channels(&api)).unify().or(messages(&api)).unify();
     #[cfg(feature = "conformance")]
     let chat = chat.or(route!(api, get, path!("echo"), upgrade::echo)).unify();
-    chat.or(contracts()).unify().recover(recover).unify().boxed()
+    chat.or(contracts(&api)).unify().recover(recover).unify().boxed()
 }
 
 fn accounts(api: &Api) -> BoxedFilter<(Response,)> {
@@ -79,11 +79,9 @@ fn messages(api: &Api) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-fn contracts() -> BoxedFilter<(Response,)> {
-    path!("openapi.json")
-        .and(warp::get())
-        .map(contracts::openapi)
-        .or(path!("asyncapi.json").and(warp::get()).map(contracts::asyncapi))
+fn contracts(api: &Api) -> BoxedFilter<(Response,)> {
+    route!(api, get, path!("openapi.json"), contracts::openapi)
+        .or(route!(api, get, path!("asyncapi.json"), contracts::asyncapi))
         .unify()
         .boxed()
 }

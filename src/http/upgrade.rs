@@ -148,6 +148,22 @@ fn is_own(headers: &HeaderMap, origin: &str) -> bool {
 }
 
 #[cfg(test)]
+pub(super) mod document {
+    use super::super::openapi::*;
+
+    pub(in crate::http) fn operations() -> Vec<Operation> {
+        vec![
+            Operation::open(Method::GET, "/ws", "openSocket", "Open a WebSocket")
+                .detail("With a token, signed in at once; without one, the first frame is `auth`.")
+                .or_not()
+                .with([SESSION_NAME, ORIGIN, SUBPROTOCOL_OFFERED])
+                .ends(101, "Switched to `burble.v1`, which `/asyncapi.json` describes.")
+                .refuses([BAD_UPGRADE, UNAUTHENTICATED, FOREIGN_UPGRADE, TOO_MANY_SESSIONS, INTERNAL]),
+        ]
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,8 +1,11 @@
 //! Names, ids, positions and texts: parsed once at the edge, then trusted. No I/O, and nothing of the wire.
 
 mod change;
+#[cfg(test)]
+mod schema;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -25,6 +28,10 @@ pub const DATA_BYTES_MAX: usize = 8_192;
 pub const DATA_DEPTH_MAX: usize = 100;
 /// The longest `cid`, in bytes.
 pub const CID_BYTES_MAX: usize = 64;
+/// The shortest password that may be chosen, in characters.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+/// The longest password, in characters; nothing longer is ever hashed.
+pub const PASSWORD_CHARS_MAX: usize = 256;
 /// The longest topic, in characters.
 pub const TOPIC_CHARS_MAX: usize = 256;
 /// The most items of one page of a list or of history.
@@ -97,16 +104,20 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
+            const CHARS: RangeInclusive<usize> = $len;
+            /// What it may have after the first character beside a-z and 0-9.
+            const EXTRA: &str = $extra;
+
             /// The name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
             fn fits(text: &str) -> bool {
-                let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-                $len.contains(&text.len())
-                    && text.bytes().next().is_some_and(alphanumeric)
-                    && text.bytes().all(|b| alphanumeric(b) || $extra.contains(&b))
+                let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+                Self::CHARS.contains(&text.len())
+                    && text.starts_with(alphanumeric)
+                    && text.chars().all(|c| alphanumeric(c) || Self::EXTRA.contains(c))
             }
         }
 
@@ -150,15 +161,15 @@ macro_rules! name {
 name!(
     /// A user's unique, immutable name: `[a-z0-9][a-z0-9_-]{1,31}`.
     UserName,
-    (2..=32),
-    b"_-",
+    2..=32,
+    "_-",
     "a user name has 2 to 32 characters: a-z, 0-9, and after the first also _ and -"
 );
 name!(
     /// A channel's unique, immutable name: `[a-z0-9][a-z0-9._-]{0,63}`.
     ChannelName,
-    (1..=64),
-    b"._-",
+    1..=64,
+    "._-",
     "a channel name has 1 to 64 characters: a-z, 0-9, and after the first also . _ and -"
 );
 
@@ -226,8 +237,9 @@ impl<'de> Deserialize<'de> for Position {
     }
 }
 
-/// The ends of what a log retains; `None` for an empty one.
+/// The ends of the retained log; null where it is empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ends {
     /// The oldest retained entry.
     pub first: Option<Position>,
@@ -237,6 +249,7 @@ pub struct Ends {
 
 /// Who may find and join a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelKind {
     /// Any user.
@@ -245,8 +258,9 @@ pub enum ChannelKind {
     Private,
 }
 
-/// What a member may do. Orders by power.
+/// What a member may do: each role more than the one before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Reads and writes.
@@ -287,12 +301,13 @@ pub struct Channel {
 
 /// A user's place in a channel.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Member {
     /// The user.
     pub name: UserName,
     /// What they may do.
     pub role: Role,
-    /// Since when they are a member.
+    /// Since when they are a member, in milliseconds since the Unix epoch.
     pub added_at: TimeMs,
 }
 
@@ -319,7 +334,7 @@ pub struct Caller {
     pub expires_at: TimeMs,
 }
 
-/// What a channel is about: up to 256 characters.
+/// What a channel is about: up to 256 characters, none of them NUL.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
 pub struct Topic(String);
 
@@ -333,8 +348,9 @@ impl Topic {
 impl TryFrom<String> for Topic {
     type Error = Error;
     fn try_from(text: String) -> Result<Self, Error> {
-        if text.chars().count() > TOPIC_CHARS_MAX {
-            return Err(Error::BadRequest(format!("a topic has up to {TOPIC_CHARS_MAX} characters")));
+        // Postgres knows no text with a NUL in it.
+        if text.chars().count() > TOPIC_CHARS_MAX || text.contains('\0') {
+            return Err(Error::BadRequest(format!("a topic has up to {TOPIC_CHARS_MAX} characters, and no NUL")));
         }
         Ok(Self(text))
     }
@@ -510,16 +526,17 @@ pub struct Entry {
     pub body: String,
 }
 
-/// What a client wants to say.
+/// What a client wants to say: text or data, or both.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(extend("anyOf" = schema::text_or_data())))]
 pub struct NewMessage {
-    /// The text; it or `data` is there.
+    /// What people read.
     pub text: Option<MessageText>,
-    /// The data.
+    /// What programs read.
     pub data: Option<MessageData>,
     /// Makes sending it again safe.
     pub cid: Option<ClientId>,
-    /// The position of the message it answers.
+    /// The position of the message it answers; whether there is one is not looked at.
     pub reply_to: Option<Position>,
 }
 

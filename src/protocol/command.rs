@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::{Anchor, ChannelName, ClientId, MessageData, MessageText, NewMessage, PageLimit, Position};
 
 /// The longest `ref`, in bytes.
-const REF_BYTES_MAX: usize = 64;
+pub(super) const REF_BYTES_MAX: usize = 64;
 
 /// What a client calls its command: a string or an integer, given back as it came.
 #[derive(Clone, Debug, Serialize)]
@@ -27,31 +27,60 @@ pub struct Request {
 
 /// What a client asks of its session.
 #[derive(Debug)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(tag = "op", rename_all = "snake_case"))]
 pub enum Command {
-    /// Sign in, or renew the token.
-    Auth(String),
-    /// Attach to a channel: live, or from a position on.
-    Join(ChannelName, Option<Position>),
-    /// Join many at once, each from its position on.
-    Resume(BTreeMap<ChannelName, Position>),
+    /// Sign in, or renew the token on a live session of the same user.
+    Auth {
+        /// The access token.
+        token: String,
+    },
+    /// Attach this session to a channel.
+    Join {
+        /// The channel.
+        channel: ChannelName,
+        /// From where on; without it, live only.
+        since: Option<Position>,
+    },
+    /// Many joins in one frame.
+    Resume {
+        /// From where on, by channel.
+        since: BTreeMap<ChannelName, Position>,
+    },
     /// Detach from a channel.
-    Leave(ChannelName),
+    Leave {
+        /// The channel.
+        channel: ChannelName,
+    },
     /// Say something.
     Send(SendMessage),
     /// Read a page of history.
-    History(ChannelName, Anchor, PageLimit),
+    History {
+        /// The channel.
+        channel: ChannelName,
+        /// Which page.
+        #[cfg_attr(test, schemars(flatten))]
+        anchor: Anchor,
+        /// How many, at most.
+        #[cfg_attr(test, schemars(with = "Option<PageLimit>"))]
+        limit: PageLimit,
+    },
     /// Tell the others that one is typing.
-    Typing(ChannelName),
+    Typing {
+        /// The channel.
+        channel: ChannelName,
+    },
     /// Ask for a sign of life.
     Ping,
 }
 
 /// A message and where it goes.
 #[derive(Debug)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
 pub struct SendMessage {
     /// The channel.
     pub channel: ChannelName,
     /// The message.
+    #[cfg_attr(test, schemars(flatten))]
     pub message: NewMessage,
 }
 
@@ -62,13 +91,13 @@ impl Command {
     /// The `op` of this command.
     pub fn op(&self) -> &'static str {
         match self {
-            Self::Auth(_) => "auth",
-            Self::Join(..) => "join",
-            Self::Resume(_) => "resume",
-            Self::Leave(_) => "leave",
+            Self::Auth { .. } => "auth",
+            Self::Join { .. } => "join",
+            Self::Resume { .. } => "resume",
+            Self::Leave { .. } => "leave",
             Self::Send(_) => "send",
-            Self::History(..) => "history",
-            Self::Typing(_) => "typing",
+            Self::History { .. } => "history",
+            Self::Typing { .. } => "typing",
             Self::Ping => "ping",
         }
     }
@@ -162,13 +191,13 @@ impl Fields<'_> {
     fn command(&self) -> Result<Command> {
         let op = string("op", needed("op", self.op)?)?;
         Ok(match op.as_str() {
-            "auth" => Command::Auth(string("token", needed("token", self.token)?)?),
-            "join" => Command::Join(self.channel()?, position("since", self.since)?),
-            "resume" => Command::Resume(positions(needed("since", self.since)?)?),
-            "leave" => Command::Leave(self.channel()?),
+            "auth" => Command::Auth { token: string("token", needed("token", self.token)?)? },
+            "join" => Command::Join { channel: self.channel()?, since: position("since", self.since)? },
+            "resume" => Command::Resume { since: positions(needed("since", self.since)?)? },
+            "leave" => Command::Leave { channel: self.channel()? },
             "send" => Command::Send(SendMessage { channel: self.channel()?, message: self.message()? }),
-            "history" => Command::History(self.channel()?, self.anchor()?, self.limit()?),
-            "typing" => Command::Typing(self.channel()?),
+            "history" => Command::History { channel: self.channel()?, anchor: self.anchor()?, limit: self.limit()? },
+            "typing" => Command::Typing { channel: self.channel()? },
             "ping" => Command::Ping,
             _ => return Err(Error::UnknownOp),
         })

@@ -13,6 +13,7 @@ use crate::model::{ChannelName, Ends, Entry, NewMessage, Position, TimeMs, UserN
 
 /// A frame to a client, apart from `message`, which [`message`] builds.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "ev", rename_all = "snake_case")]
 pub enum Event<'a> {
     /// The session is signed in.
@@ -21,23 +22,25 @@ pub enum Event<'a> {
         session: String,
         /// Who is signed in.
         user: &'a UserName,
-        /// Which node this is.
+        /// Which node this is, for logs.
         node: &'a str,
         /// The server's version.
         server: &'static str,
-        /// When the token runs out.
+        /// When the token runs out, in milliseconds since the Unix epoch.
         expires_at: TimeMs,
-        /// What an `ok` to `send` stands for.
+        /// What an `ok` to `send` stands for: in Redis's memory, on its disk, or on a replica too.
+        #[cfg_attr(test, schemars(extend("enum" = ["memory", "fsync", "replica"])))]
         durability: &'static str,
         /// What the session may do.
         limits: LimitsNotice,
-        /// How often the server pings.
+        /// How often the server pings, in milliseconds.
         ping_ms: u64,
     },
-    /// The command was carried out.
+    /// The command was carried out; the fields of its op stand beside.
     Ok {
         /// Which command.
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, schemars(with = "Ref"))]
         reference: Option<&'a Ref>,
         /// What the command asked for.
         #[serde(flatten)]
@@ -47,13 +50,16 @@ pub enum Event<'a> {
     Error {
         /// Which command; absent where it could not be read.
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, schemars(with = "Ref"))]
         reference: Option<&'a Ref>,
-        /// The code.
+        /// What was wrong, for programs.
+        #[cfg_attr(test, schemars(with = "super::schema::ErrorCode"))]
         code: &'static str,
-        /// What was wrong, and what is accepted.
+        /// What was wrong, and what is accepted, as a sentence for people.
         message: String,
-        /// When to repeat, where that makes sense.
+        /// After how many milliseconds to repeat, where that makes sense.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, schemars(with = "u64"))]
         retry_after_ms: Option<u64>,
     },
     /// Everything up to `id` has been sent.
@@ -63,7 +69,7 @@ pub enum Event<'a> {
         /// The last position sent; null in an empty log.
         id: Option<Position>,
     },
-    /// What the client asked for is not all there.
+    /// What the client asked for is not all there; events go on from the next one there is.
     Gap {
         /// The channel.
         channel: &'a ChannelName,
@@ -80,21 +86,21 @@ pub enum Event<'a> {
         /// Why.
         reason: LeftReason,
     },
-    /// Somebody is typing.
+    /// Somebody is typing; not logged, never replayed, may be dropped.
     Typing {
         /// The channel.
         channel: &'a ChannelName,
         /// Who.
         from: &'a UserName,
     },
-    /// The token runs out soon.
+    /// The token runs out within 60 s: send `auth` with a fresh one.
     Expiring {
-        /// When.
+        /// When, in milliseconds since the Unix epoch.
         expires_at: TimeMs,
     },
-    /// This node is leaving.
+    /// This node is leaving: come back then, and resume.
     Reconnect {
-        /// When to come back.
+        /// After how many milliseconds to come back.
         after_ms: u64,
     },
 }
@@ -117,69 +123,77 @@ fn millis(time: Duration) -> u64 {
 
 /// The fields that an `ok` carries.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Answer<'a> {
-    /// None.
+    /// None; to `auth`, `leave` and `typing`.
     Done {},
-    /// Of `join`.
+    /// To `join`.
     Joined(Ends),
-    /// Of `resume`.
+    /// To `resume`.
     Resumed {
-        /// What was joined.
+        /// What was joined: the ends of the retained log, by channel.
         joined: &'a BTreeMap<ChannelName, Ends>,
-        /// What was not, and why.
+        /// What was not, and why, by channel.
+        #[cfg_attr(test, schemars(with = "BTreeMap<ChannelName, super::schema::ErrorCode>"))]
         refused: &'a BTreeMap<ChannelName, &'static str>,
     },
-    /// Of `send`.
+    /// To `send`.
     Sent(Sent),
-    /// Of `history`.
+    /// To `history`.
     History(&'a History),
-    /// Of `ping`.
+    /// To `ping`.
     Pong {
-        /// The server's time.
+        /// The server's time, in milliseconds since the Unix epoch.
         at: TimeMs,
     },
 }
 
-/// A message is numbered, and in the log.
+/// The message is numbered and in the log, at the durability that `welcome` announces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Sent {
     /// Its position.
     pub id: Position,
-    /// When it was written.
+    /// When it was written, in milliseconds since the Unix epoch.
     pub at: TimeMs,
-    /// It was written before, under the same cid.
+    /// Only there where it was written before under the same `cid`; `id` and `at` are the first one's.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(test, schemars(extend("const" = true)))]
     pub dup: bool,
 }
 
 /// A page of history, ascending.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct History {
     /// The messages, as on the socket.
+    #[cfg_attr(test, schemars(with = "Vec<Message>", length(max = crate::model::PAGE_LIMIT_MAX)))]
     pub events: Vec<Box<RawValue>>,
     /// The ends of the retained log.
     #[serde(flatten)]
     pub ends: Ends,
-    /// There are further events in the direction asked.
+    /// There are further events in the direction asked; for `around`, in either.
     pub more: bool,
 }
 
 /// What a session may do, as `welcome` announces it.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Limits"))]
 pub struct LimitsNotice {
     /// The largest frame, in bytes.
     pub frame: usize,
     /// The longest text, in bytes.
     pub text: usize,
-    /// The most joined channels; 0 is none.
+    /// The most joined channels; 0 is no limit.
     pub joins: usize,
-    /// For how long a cid is remembered.
+    /// For how long a `cid` is remembered, in milliseconds.
     pub dedupe_ms: u64,
 }
 
 /// Why a client does not get all it asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum GapReason {
     /// Older than what is retained; replay goes on from `first`.
@@ -203,6 +217,7 @@ impl GapReason {
 
 /// Why the server took a session out of a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LeftReason {
     /// The user is no longer a member.
@@ -214,6 +229,36 @@ pub enum LeftReason {
 /// The text of an event.
 pub fn encode(event: &Event<'_>) -> Utf8Bytes {
     serde_json::to_string(event).expect("events hold nothing that JSON cannot").into()
+}
+
+// For the documents only: `message` writes it by hand.
+/// What somebody said; alike live, replayed and in history.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[expect(dead_code, reason = "described, never made")]
+pub struct Message {
+    #[schemars(extend("const" = "message"))]
+    ev: String,
+    /// The channel.
+    channel: ChannelName,
+    /// Its position.
+    id: Position,
+    /// When it was written, in milliseconds since the Unix epoch. Positions order messages, times do not.
+    at: TimeMs,
+    /// Who said it.
+    from: UserName,
+    /// What people read.
+    #[schemars(skip_serializing_if = "absent", with = "crate::model::MessageText")]
+    text: (),
+    /// What programs read.
+    #[schemars(skip_serializing_if = "absent", with = "crate::model::MessageData")]
+    data: (),
+    /// The writer's own id of it.
+    #[schemars(skip_serializing_if = "absent", with = "crate::model::ClientId")]
+    cid: (),
+    /// The position of the message it answers.
+    #[schemars(skip_serializing_if = "absent", with = "Position")]
+    reply_to: (),
 }
 
 /// The text of a `message`. Called once per entry and node: every session writes the same bytes.

@@ -81,16 +81,16 @@ fn what_was_said_arrives(said: &NewMessage) {
 /// A frame that says the same as the command, in the plainest way.
 fn written(command: &Command) -> String {
     let mut frame = match command {
-        Command::Auth(token) => json!({"token": token}),
-        Command::Join(channel, since) => json!({"channel": channel, "since": since}),
-        Command::Resume(since) => json!({"since": since}),
-        Command::Leave(channel) | Command::Typing(channel) => json!({"channel": channel}),
+        Command::Auth { token } => json!({"token": token}),
+        Command::Join { channel, since } => json!({"channel": channel, "since": since}),
+        Command::Resume { since } => json!({"since": since}),
+        Command::Leave { channel } | Command::Typing { channel } => json!({"channel": channel}),
         Command::Send(send) => {
             let NewMessage { text, cid, reply_to, .. } = &send.message;
             let (text, cid) = (text.as_ref().map(|text| text.as_str()), cid.as_ref().map(|cid| cid.as_str()));
             json!({"channel": send.channel, "text": text, "cid": cid, "reply_to": reply_to})
         }
-        Command::History(channel, anchor, limit) => {
+        Command::History { channel, anchor, limit } => {
             let (name, position) = match anchor {
                 Anchor::Latest => ("before", None),
                 Anchor::Before(position) => ("before", Some(position)),

@@ -2,13 +2,19 @@
 //!
 //! The names of wire fields stand here and nowhere else.
 
+#[cfg(test)]
+mod asyncapi;
 mod command;
 mod event;
 pub mod http;
 #[cfg(any(test, fuzzing))]
 pub mod invariants;
+#[cfg(test)]
+pub(crate) mod schema;
 
 pub use command::{Command, Ref, Request, SendMessage, decode, new_message};
+#[cfg(test)]
+pub use event::Message;
 pub use event::{
     Answer, CloseCode, Event, GapReason, History, LeftReason, LimitsNotice, Sent, encode, message, message_body,
 };

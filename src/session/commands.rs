@@ -60,12 +60,14 @@ impl Session {
                 self.send(reference.cloned(), send, began).await;
                 return Ok(());
             }
-            Command::Auth(token) => self.renew(reference, &token).await?,
-            Command::Join(channel, since) => self.join(reference, &channel, since).await?,
-            Command::Resume(since) => self.resume(reference, since).await?,
-            Command::Leave(channel) => self.leave(reference, &channel).await?,
-            Command::History(channel, anchor, limit) => self.history(reference, &channel, anchor, limit).await?,
-            Command::Typing(channel) => self.typing(reference, &channel).await?,
+            Command::Auth { token } => self.renew(reference, &token).await?,
+            Command::Join { channel, since } => self.join(reference, &channel, since).await?,
+            Command::Resume { since } => self.resume(reference, since).await?,
+            Command::Leave { channel } => self.leave(reference, &channel).await?,
+            Command::History { channel, anchor, limit } => {
+                self.history(reference, &channel, anchor, limit).await?;
+            }
+            Command::Typing { channel } => self.typing(reference, &channel).await?,
             Command::Ping => self.answer(reference, Ok(Answer::Pong { at: clock::now_ms() })).await?,
         }
         self.all.metrics.command_seconds.with([op]).record(began.elapsed());

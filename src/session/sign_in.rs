@@ -81,7 +81,7 @@ impl Sessions {
             let request = protocol::decode(&text);
             let reference = request.reference.as_ref();
             let token = match request.command {
-                Ok(Command::Auth(token)) => token,
+                Ok(Command::Auth { token }) => token,
                 Ok(_) => return Err(End::Close(CloseCode::ProtocolError)),
                 Err(error) => {
                     self.refuse(socket, reference, &error).await?;

@@ -37,6 +37,7 @@ async fn a_channel_that_does_not_fit_is_refused() {
         (json!({"name": "new"}), 400, "bad_request"),
         (json!({"name": "new", "kind": "public", "topic": "x".repeat(257)}), 400, "bad_request"),
         (json!({"name": "new", "kind": "public", "topic": 1}), 400, "bad_request"),
+        (json!({"name": "new", "kind": "public", "topic": "a\0b"}), 400, "bad_request"),
     ];
     for (body, status, code) in cases {
         bob.post("/channels", body).await.refused(status, code);

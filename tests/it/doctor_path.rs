@@ -42,7 +42,7 @@ impl Nginx {
         nginx.arg("-p").arg(folder.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
         nginx.env("PATH", concat!(env!("PATH"), ":/usr/sbin")).stdin(Stdio::null()).stderr(Stdio::null());
         let child = nginx.kill_on_drop(true).spawn().expect("these tests need nginx: apt-get install nginx");
-        eventually("nginx listens", async || Request::new("GET", "/").try_send(free).await.ok()).await;
+        eventually("nginx listens", async || Request::new("GET", "/").elsewhere().try_send(free).await.ok()).await;
         Self { url: format!("http://{free}"), _folder: folder, _child: child }
     }
 }
@@ -65,7 +65,7 @@ impl Caddy {
         caddy.args(["run", "--adapter", "caddyfile", "--config", "Caddyfile"]).current_dir(folder.path());
         caddy.env("HOME", folder.path()).stdin(Stdio::null()).stderr(Stdio::null());
         let child = caddy.kill_on_drop(true).spawn().expect("it is installed");
-        eventually("Caddy listens", async || Request::new("GET", "/").try_send(free).await.ok()).await;
+        eventually("Caddy listens", async || Request::new("GET", "/").elsewhere().try_send(free).await.ok()).await;
         Self { url: format!("http://{free}"), _folder: folder, _child: child }
     }
 }

@@ -45,18 +45,6 @@ async fn metrics_are_named_described_and_without_anybodys_name() {
 }
 
 #[tokio::test]
-async fn both_contracts_are_served_to_all() {
-    let server = TestServer::start().await;
-    let openapi = server.get("/openapi.json").await.expect(200);
-    assert!(text(&openapi["openapi"]).starts_with("3."));
-    for path in ["/signup", "/login", "/refresh", "/logout", "/me", "/me/password", "/channels", "/channels/{name}"] {
-        assert!(openapi["paths"][path].is_object(), "{path}");
-    }
-    let asyncapi = server.get("/asyncapi.json").await.expect(200);
-    assert!(asyncapi["asyncapi"].is_string());
-}
-
-#[tokio::test]
 async fn what_is_not_there_is_not_found() {
     let server = TestServer::start().await;
     server.get("/").await.refused(404, "not_found");

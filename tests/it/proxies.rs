@@ -71,14 +71,14 @@ async fn believes_no_claim(door: &Door, address: &str) {
 
 async fn keeps_what_is_for_operators(door: &Door) {
     for path in ["/metrics", "/livez", "/readyz"] {
-        let answer = Request::new("GET", path).send(door.address).await;
+        let answer = Request::new("GET", path).elsewhere().send(door.address).await;
         // Burble's own would be JSON.
         assert_eq!((answer.status, answer.code().as_str()), (404, ""), "{path} {}", answer.text());
     }
 }
 
 async fn leads_to_tls(proxy: &Proxy) {
-    let plain = Request::new("GET", "/me").send(proxy.plain).await;
+    let plain = Request::new("GET", "/me").elsewhere().send(proxy.plain).await;
     assert!([301, 308].contains(&plain.status), "{plain:?}");
     assert!(plain.header("Location").is_some_and(|to| to.starts_with("https://")), "{plain:?}");
 }
@@ -120,11 +120,12 @@ async fn an_address_has_its_share_and_what_is_beyond_it_is_refused() {
     for (number, proxy) in (0..).zip(&site.proxies) {
         println!("{}", proxy.kind.name);
         let door = site.door(proxy, [127, 0, 1, number]).await;
-        let guess = Request::new("POST", "/login").json(&json!({"name": "nobody", "password": "wrong horse"}));
+        let guess =
+            Request::new("POST", "/login").elsewhere().json(&json!({"name": "nobody", "password": "wrong horse"}));
         let guesses = answered_before_refusal(&guess, &door, SIGN_INS).await;
         assert_eq!(guesses < 40, proxy.kind.has_limits, "{guesses} guesses were free");
         if proxy.kind.has_limits {
-            let handshake = Request::new("GET", "/ws").bearer("none").upgrade();
+            let handshake = Request::new("GET", "/ws").elsewhere().bearer("none").upgrade();
             answered_before_refusal(&handshake, &door, HANDSHAKES).await;
             let door = site.door(proxy, [127, 0, 2, number]).await;
             has_so_many_sockets(&TestUser::sign_up(door.address, proxy.kind.name).await).await;

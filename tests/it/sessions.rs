@@ -119,6 +119,7 @@ async fn other_origins_read_over_http_only_where_they_are_allowed() {
     let ann = server.user("ann").await;
     let asked = |origin: &str| {
         Request::new("OPTIONS", "/channels")
+            .elsewhere()
             .header("Origin", origin)
             .header("Access-Control-Request-Method", "POST")
             .header("Access-Control-Request-Headers", "authorization, content-type")

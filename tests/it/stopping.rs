@@ -26,9 +26,11 @@ async fn readiness_ends_first() {
     let _ann = server.session("ann").await;
     assert_eq!(server.probe("/readyz").await.status, 200);
     server.signal("TERM");
-    eventually("it is not ready", async || match Request::new("GET", "/readyz").try_send(server.ops).await {
-        Ok(answer) => (answer.status == 503).then_some(()),
-        Err(_) => panic!("it was gone before it said that it is not ready"),
+    eventually("it is not ready", async || {
+        match Request::new("GET", "/readyz").elsewhere().try_send(server.ops).await {
+            Ok(answer) => (answer.status == 503).then_some(()),
+            Err(_) => panic!("it was gone before it said that it is not ready"),
+        }
     })
     .await;
     assert!(server.ended().await.success());

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{PATIENCE, within};
+use super::{PATIENCE, contract, within};
 
 /// A request, and a connection of its own for it.
 #[derive(Clone)]
@@ -18,11 +18,13 @@ pub(crate) struct Request {
     headers: Vec<(String, String)>,
     body: Option<Vec<u8>>,
     chunked: bool,
+    /// The answer is judged by the contract.
+    judged: bool,
 }
 
 impl Request {
     pub(crate) fn new(method: &str, path: &str) -> Self {
-        Self { method: method.into(), path: path.into(), headers: Vec::new(), body: None, chunked: false }
+        Self { method: method.into(), path: path.into(), headers: Vec::new(), body: None, chunked: false, judged: true }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -50,6 +52,12 @@ impl Request {
         self
     }
 
+    /// Not to the public listener of a node itself: a reverse proxy may answer; or of what the contract does not speak.
+    pub(crate) fn elsewhere(mut self) -> Self {
+        self.judged = false;
+        self
+    }
+
     /// Asks for a WebSocket.
     pub(crate) fn upgrade(self) -> Self {
         self.header("Connection", "Upgrade")
@@ -65,9 +73,11 @@ impl Request {
 
     /// The same where nobody may listen any more.
     pub(crate) async fn try_send(self, address: SocketAddr) -> io::Result<Answer> {
+        let request = self.clone();
         let exchange = async {
             let (mut answer, mut stream) = self.exchange(address).await?;
             answer.read_body(&mut stream).await?;
+            request.judge(&answer);
             Ok(answer)
         };
         within(PATIENCE, "the request is answered or refused", exchange).await
@@ -76,15 +86,24 @@ impl Request {
     /// The stream behind a `101`, with what followed in the answer's body; else the whole answer, or one of status 0
     /// where there was none.
     pub(crate) async fn switch(self, address: SocketAddr) -> Result<(Answer, TcpStream), Answer> {
+        let request = self.clone();
         let exchange = async {
             let (mut answer, mut stream) = self.exchange(address).await.map_err(Answer::none)?;
             if answer.status == 101 {
+                request.judge(&answer);
                 return Ok((answer, stream));
             }
             answer.read_body(&mut stream).await.map_err(Answer::none)?;
+            request.judge(&answer);
             Err(answer)
         };
         within(PATIENCE, "the upgrade is answered", exchange).await
+    }
+
+    fn judge(&self, answer: &Answer) {
+        if self.judged {
+            contract::check_answer(&self.method, &self.path, self.body.as_deref(), answer);
+        }
     }
 
     async fn exchange(self, address: SocketAddr) -> io::Result<(Answer, TcpStream)> {

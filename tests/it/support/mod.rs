@@ -1,9 +1,9 @@
 //! What the tests knock with: real servers, a real Redis and Postgres, clients that keep a real client's state.
 
 pub(crate) mod client;
+pub(crate) mod contract;
 pub(crate) mod crowd;
 pub(crate) mod diagnosis;
-pub(crate) mod document;
 pub(crate) mod http;
 pub(crate) mod keeper;
 pub(crate) mod ports;
@@ -23,7 +23,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub(crate) use self::client::{Listener, Seen, Sender};
-pub(crate) use self::document::Document;
 pub(crate) use self::http::{Answer, Request};
 pub(crate) use self::server::TestServer;
 pub(crate) use self::session::Session;

@@ -45,7 +45,7 @@ impl Prometheus {
         ];
         let keeper = Keeper::start(&program, &folder.path().join("log"), None);
         eventually("Prometheus is ready", async || {
-            let answer = Request::new("GET", "/-/ready").try_send(address).await.ok()?;
+            let answer = Request::new("GET", "/-/ready").elsewhere().try_send(address).await.ok()?;
             (answer.status == 200).then_some(())
         })
         .await;
@@ -66,7 +66,7 @@ impl Prometheus {
     }
 
     async fn get(&self, path: &str) -> Value {
-        let answer = Request::new("GET", path).send(self.address).await;
+        let answer = Request::new("GET", path).elsewhere().send(self.address).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()["data"].take()
     }

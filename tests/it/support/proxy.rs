@@ -259,9 +259,11 @@ impl Site {
         let site = Self { proxies, one, two, visitor, authority, certificates };
         for proxy in &site.proxies {
             let door = site.door(proxy, HOST).await;
-            eventually(proxy.kind.name, async || Request::new("GET", "/address").try_send(door.address).await.ok())
-                .await
-                .expect(200);
+            eventually(proxy.kind.name, async || {
+                Request::new("GET", "/address").elsewhere().try_send(door.address).await.ok()
+            })
+            .await
+            .expect(200);
         }
         site
     }

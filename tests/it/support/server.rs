@@ -164,7 +164,7 @@ impl TestServer {
 
     /// From the listener of the operators.
     pub(crate) async fn probe(&self, path: &str) -> Answer {
-        Request::new("GET", path).send(self.ops).await
+        Request::new("GET", path).elsewhere().send(self.ops).await
     }
 
     pub(crate) async fn metrics(&self) -> String {

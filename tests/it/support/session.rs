@@ -10,7 +10,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::{Answer, PATIENCE, TestUser, text, within};
+use super::{Answer, PATIENCE, TestUser, contract, text, within};
 
 /// How many of the last frames a failure shows.
 const TAIL: usize = 12;
@@ -40,6 +40,8 @@ pub(crate) struct Session {
     /// Events that came while an answer was awaited.
     waiting: VecDeque<Value>,
     tail: VecDeque<String>,
+    /// The frames that were not answered yet: answers come in the order of the commands.
+    asked: VecDeque<String>,
     next_ref: u64,
 }
 
@@ -61,6 +63,7 @@ impl Session {
             socket,
             waiting: VecDeque::new(),
             tail: VecDeque::new(),
+            asked: VecDeque::new(),
             next_ref: 0,
         }
     }
@@ -152,7 +155,9 @@ impl Session {
 
     /// A text frame as it is. A broken connection shows when reading.
     pub(crate) async fn raw(&mut self, frame: impl Into<String>) {
-        let _ = self.socket.send(Message::text(frame.into())).await;
+        let frame = frame.into();
+        self.asked.push_back(frame.clone());
+        let _ = self.socket.send(Message::text(frame)).await;
     }
 
     pub(crate) async fn raw_binary(&mut self, frame: Vec<u8>) {
@@ -244,6 +249,7 @@ impl Session {
             match read {
                 Some(Ok(Message::Text(frame))) => return Ok(self.parsed(frame.as_str())),
                 Some(Ok(Message::Close(Some(frame)))) => {
+                    contract::check_close(frame.code.into());
                     return Err(Closed { code: frame.code.into(), reason: frame.reason.to_string() });
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
@@ -261,6 +267,12 @@ impl Session {
         self.tail.push_back(frame.chars().take(300).collect());
         let event: Value = serde_json::from_str(frame).unwrap_or_else(|e| panic!("{e} in {frame}"));
         assert!(event["ev"].is_string(), "every frame is an event: {frame}");
+        if matches!(text(&event["ev"]), "ok" | "error") {
+            let asked = self.asked.pop_front().unwrap_or_else(|| panic!("an answer to nothing: {frame}"));
+            contract::check_reply(&asked, &event);
+        } else {
+            contract::check_event(&event);
+        }
         event
     }
 

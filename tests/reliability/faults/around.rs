@@ -33,9 +33,10 @@ pub(super) async fn database(scene: &mut Scene) -> Result<()> {
         scene.mark("database away");
         scene.system.postgres.interrupt();
         let began = Instant::now();
-        let asked = ann.request("GET", "/channels").try_send(scene.system.address()).await?;
+        let asked = ann.request("GET", "/channels").elsewhere().try_send(scene.system.address()).await?;
         ensure!(asked.status == 503, "a list of channels is answered {} without a database", asked.status);
-        let made = ann.request("POST", "/channels").json(&json!({"name": format!("c-{round}"), "kind": "public"}));
+        let made =
+            ann.request("POST", "/channels").elsewhere().json(&json!({"name": format!("c-{round}"), "kind": "public"}));
         let made = made.try_send(scene.system.address()).await?;
         ensure!(made.status == 503, "a new channel is answered {} without a database", made.status);
         // Messages are still acknowledged, and the load sees them delivered.

@@ -128,7 +128,7 @@ impl Node {
     }
 
     pub(crate) async fn is_ready(&self) -> bool {
-        let asked = timeout(PROBE_MAX, Request::new("GET", "/readyz").try_send(self.ops)).await;
+        let asked = timeout(PROBE_MAX, Request::new("GET", "/readyz").elsewhere().try_send(self.ops)).await;
         asked.is_ok_and(|answer| answer.is_ok_and(|answer| answer.status == 200))
     }
 

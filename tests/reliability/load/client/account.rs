@@ -98,5 +98,5 @@ impl SignedIn {
 }
 
 async fn exchange(request: Request, address: SocketAddr) -> Option<Answer> {
-    timeout(REQUEST_MAX, request.try_send(address)).await.ok()?.ok()
+    timeout(REQUEST_MAX, request.elsewhere().try_send(address)).await.ok()?.ok()
 }

@@ -96,7 +96,7 @@ impl Link {
     /// Signs in and waits for `welcome`; one try.
     pub(super) async fn open(line: &Line, address: SocketAddr) -> Option<Self> {
         let token = line.account.token(address).await?;
-        let request = Request::new("GET", "/ws").bearer(&token).upgrade();
+        let request = Request::new("GET", "/ws").elsewhere().bearer(&token).upgrade();
         let (answer, stream) = match timeout(line.patience, request.switch(address)).await.ok()? {
             Ok(switched) => switched,
             Err(refused) => {
