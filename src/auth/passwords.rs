@@ -212,14 +212,11 @@ impl Passwords {
         let waiting = Waiting::new(&self.metrics.password_queue);
         let _running = self.running.acquire().await.expect("the semaphore is never closed");
         drop(waiting);
-        let seconds = self.metrics.password_seconds.clone();
         let work = move || {
             // With the work: it runs to its end even if nobody waits for it any more.
             let _admitted = admitted;
             let began = Instant::now();
-            let done = work();
-            seconds.record(began.elapsed());
-            done
+            (work(), began.elapsed())
         };
         let mut first = self.idle.run(work.clone());
         let done = match timeout(self.starved_after, &mut first).await {
@@ -229,7 +226,9 @@ impl Passwords {
                 done = self.nicer.run(work) => done,
             },
         };
-        done.map_err(|e| Error::Internal(e.into()))?
+        let (done, took) = done.map_err(|e| Error::Internal(e.into()))?;
+        self.metrics.password_seconds.record(took);
+        done
     }
 
     fn hash_now(&self, password: &Password) -> Result<String> {

@@ -113,7 +113,7 @@ pub(super) async fn stay(
     Ok(match stayed? {
         (pings, None) => Finding::ok(CHECK, format!("open after {} s, {pings} pings", idle.as_secs())),
         (pings, Some(after)) => {
-            let found = format!("cut off after {} s, {pings} pings; one is due every {ping:?}", after.as_secs());
+            let found = format!("cut off after {:.0} s, {pings} pings; one is due every {ping:?}", after.as_secs_f64());
             Finding::failure(CHECK, found, remedy)
         }
     })

@@ -101,7 +101,8 @@ impl Request {
     }
 
     fn judge(&self, answer: &Answer) {
-        if self.judged {
+        // A node puts it on every answer; what comes without it was said by a reverse proxy.
+        if self.judged && answer.header("X-Request-Id").is_some() {
             contract::check_answer(&self.method, &self.path, self.body.as_deref(), answer);
         }
     }
