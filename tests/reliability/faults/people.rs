@@ -1,5 +1,6 @@
 //! What people do in the midst of everything: send a thing thrice, lose a membership, lose a sign-in.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
@@ -17,6 +18,8 @@ const TO_REPLAY: u64 = 400;
 /// A log that no network swallows at once: 24 MB.
 const LONG_LOG: usize = 3_000;
 const LONG_TEXT: usize = 8_000;
+/// Of those, messages that are under way at a time.
+const UNANSWERED_MAX: usize = 64;
 /// A second, as the contract has it, and what was on the way.
 const REVOKED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -76,13 +79,17 @@ pub(super) async fn long_replay(scene: &Scene, name: &str) -> Result<(Session, u
     ann.create_channel(name).await;
     let mut writer = ann.session().await;
     let text = "x".repeat(LONG_TEXT);
-    let mut asked = Vec::new();
-    for _ in 0..LONG_LOG {
-        asked.push(writer.begin(json!({"op": "send", "channel": name, "text": text})).await);
-    }
-    for reference in asked {
-        let answer = writer.answer(reference).await.map_err(|closed| anyhow!("the writer was put out: {closed:?}"))?;
-        ensure!(answer["ev"] == "ok", "a message is answered {answer}");
+    let mut asked = VecDeque::new();
+    for number in 0..LONG_LOG + UNANSWERED_MAX {
+        if number < LONG_LOG {
+            asked.push_back(writer.begin(json!({"op": "send", "channel": name, "text": text})).await);
+        }
+        // Whoever writes and never reads is read no further.
+        if let Some(reference) = asked.pop_front_if(|_| number >= UNANSWERED_MAX) {
+            let answer = writer.answer(reference).await;
+            let answer = answer.map_err(|closed| anyhow!("the writer was put out: {closed:?}"))?;
+            ensure!(answer["ev"] == "ok", "a message is answered {answer}");
+        }
     }
     let mut reader = TestUser { address: last.address, ..ann.log_in().await }.session().await;
     reader.join_since(name, "0-0").await;
