@@ -24,6 +24,8 @@ const NOISE: Duration = Duration::from_millis(5);
 struct Turn {
     /// Of the deliveries.
     p99: Duration,
+    /// Of those of the first second, in which attackers come.
+    at_first: Duration,
     /// Cores that the attacked node used.
     node: f64,
     /// Those that the attackers used.
@@ -61,8 +63,8 @@ pub(super) async fn make(scene: &mut Scene, attack: Attack) -> Result<()> {
     }
     let (calm, attacked) = (median(calm)?, median(attacked)?);
     scene.note = Some(format!(
-        "p99 of delivery {:.1?} in calm times, {:.1?} under attack; cores used by the node {:.2} and {:.2}, by the attackers {:.2}",
-        calm.p99, attacked.p99, calm.node, attacked.node, attacked.attackers
+        "p99 of delivery {:.1?} in calm times, {:.1?} under attack, {:.1?} in its first second; cores used by the node {:.2} and {:.2}, by the attackers {:.2}",
+        calm.p99, attacked.p99, attacked.at_first, calm.node, attacked.node, attacked.attackers
     ));
     let ratio = attacked.p99.as_secs_f64() / calm.p99.as_secs_f64().max(f64::MIN_POSITIVE);
     if scene.form == Form::Full {
@@ -86,7 +88,8 @@ async fn turn(scene: &Scene, attackers: Option<&Attackers>) -> Result<Turn> {
     let (took, to, after) = (began.elapsed(), scene.history.now(), cpu()?);
     let cores = |after: Duration, before: Duration| (after - before).div_duration_f64(took);
     let (node, attackers) = (cores(after.0, before.0), cores(after.1, before.1));
-    Ok(Turn { p99: scene.history.deliveries(from, to).p99, node, attackers })
+    let p99 = |to| scene.history.deliveries(from, to).p99;
+    Ok(Turn { p99: p99(to), at_first: p99(from + 1_000_000), node, attackers })
 }
 
 /// The turn in the middle, by its deliveries.
