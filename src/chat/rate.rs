@@ -1,4 +1,4 @@
-//! How much came in this second: counted without a lock, so that all sessions of a user may share a count.
+//! How much a user sends: counted without a lock, so that all sessions may share a count.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,6 +8,8 @@ use tokio::time::Instant;
 /// The bits of the count; the window's number is above them.
 const COUNT_BITS: u32 = 32;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
+/// What may come at once, of a pace: as much as is due in this time.
+const BURST: Duration = Duration::from_millis(100);
 
 /// What a user sends to this node.
 #[derive(Debug, Default)]
@@ -15,7 +17,7 @@ pub struct UserRates {
     /// Commands and requests.
     pub commands: Rate,
     /// Bytes of frames.
-    pub bytes: Rate,
+    pub bytes: Pace,
 }
 
 /// Counts in windows of a second, from when it was made.
@@ -53,9 +55,59 @@ impl Rate {
     }
 }
 
+/// What is taken is a debt that time pays off, so that nothing comes in bursts as it does with a [`Rate`]: the virtual
+/// scheduling of the generic cell rate algorithm (ITU-T I.371, annex A).
+#[derive(Debug)]
+pub struct Pace {
+    began: Instant,
+    /// When all is paid: nanoseconds from when it began.
+    paid_ns: AtomicU64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { began: Instant::now(), paid_ns: AtomicU64::new(0) }
+    }
+}
+
+impl Pace {
+    /// Takes so many more, of `per_second`: how long nothing further should be taken.
+    pub fn take(&self, more: usize, per_second: usize) -> Option<Duration> {
+        self.take_at(more, per_second, self.began.elapsed())
+    }
+
+    fn take_at(&self, more: usize, per_second: usize, elapsed: Duration) -> Option<Duration> {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let now = nanos(elapsed);
+        let cost = nanos(Duration::from_secs(1).mul_f64(more as f64 / per_second.max(1) as f64));
+        let next = |paid: u64| paid.max(now).saturating_add(cost);
+        let former = self.paid_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |paid| Some(next(paid)));
+        let debt = next(former.unwrap_or_else(|paid| paid)) - now;
+        Duration::from_nanos(debt).checked_sub(BURST).filter(|pause| !pause.is_zero())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pace_has_no_bursts() {
+        let pace = Pace::default();
+        let mut now = Duration::from_secs(7);
+        let mut taken = Vec::new();
+        while now < Duration::from_secs(17) {
+            taken.push(now);
+            now += pace.take_at(50, 1_000, now).unwrap_or_default();
+        }
+        let most = taken.windows(4).all(|few| few[3] - few[0] > Duration::from_millis(49));
+        assert!(most, "50 are due in 50 ms, and 100 may come at once: {taken:?}");
+        assert!((200..=203).contains(&taken.len()), "{} of 50 in ten seconds, at 1,000 a second", taken.len());
+        assert_eq!(pace.take_at(0, 1_000, now + BURST), None, "what was paid is forgotten");
+        let debt = pace.take_at(5_000, 1_000, now + Duration::from_secs(1));
+        assert_eq!(debt, Some(Duration::from_millis(4_900)), "what was not used before is no credit");
+        assert_eq!(pace.take_at(0, 1_000, now + Duration::from_secs(3)), Some(Duration::from_millis(2_900)));
+    }
 
     #[test]
     fn a_window_begins_anew_after_a_second() {

@@ -19,8 +19,10 @@ impl Session {
         self.commands += 1;
         if let Some(pause) = self.rates.pause(text.len()) {
             self.all.metrics.refused_total.with(["user_bytes"]).increment(1);
-            self.read_at = Some(Instant::now() + pause);
-            self.set_timer();
+            let until = Instant::now() + pause;
+            self.read_at = Some(until);
+            // Who is not read is not silent.
+            self.socket.seen_at = until;
         }
         let request = match self.rates.check() {
             Verdict::Go => protocol::decode(text),

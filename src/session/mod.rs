@@ -297,9 +297,8 @@ impl Session {
                 Some(sending) = self.pending.next(), if !self.pending.is_empty() => self.answer_sends(sending).await?,
                 (id, found) = page(&mut self.page) => self.catch_up(id, found).await?,
                 () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(Instant::now() + self.leave_after()),
-                () = sleep_until(leave_at.unwrap_or_else(Instant::now)), if leave_at.is_some() => {
-                    return Err(Box::pin(self.say_goodbye()).await);
-                }
+                () = at(self.read_at) => self.read_at = None,
+                () = at(leave_at) => return Err(Box::pin(self.say_goodbye()).await),
             }
         }
     }
@@ -351,7 +350,6 @@ impl Session {
     async fn tick(&mut self) -> Result<(), End> {
         let now = Instant::now();
         self.tick_at = self.tick_at.filter(|at| *at > now);
-        self.read_at = self.read_at.filter(|at| *at > now);
         if self.socket.seen_at + self.all.options.silence <= now {
             return Err(End::Close(CloseCode::Silent));
         }
@@ -377,8 +375,7 @@ impl Session {
         let left_ms = self.caller.expires_at - clock::now_ms();
         let told_in_ms = if self.told_expiring { left_ms } else { left_ms - EXPIRING_MS };
         let token = Duration::from_millis(u64::try_from(told_in_ms).unwrap_or(0));
-        let next = self.next_ping.min(silent_at).min(self.read_at.unwrap_or(silent_at));
-        let due = next.saturating_duration_since(now).min(token).min(HORIZON);
+        let due = self.next_ping.min(silent_at).saturating_duration_since(now).min(token).min(HORIZON);
         if self.tick_at.is_none_or(|at| now + due + SAME < at) {
             self.tick_at = Some(now + due);
             self.all.timer.tick_after(&self.wake, due);
@@ -422,6 +419,14 @@ async fn page(page: &mut Option<PageRead>) -> (u32, CatchUp) {
             *page = None;
             (subscription, found)
         }
+        None => std::future::pending().await,
+    }
+}
+
+/// At the time; never, where there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
 }

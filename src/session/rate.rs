@@ -45,9 +45,7 @@ impl Rates {
     /// Counts the bytes of a frame: how long nothing more is to be read, if they were too many. Nothing is refused: what
     /// the client sends meanwhile waits in its own network, where it costs this node nothing.
     pub(super) fn pause(&self, bytes: usize) -> Option<Duration> {
-        let max = self.bytes_max.max()?;
-        let (count, left) = self.user.bytes.count(bytes);
-        (count > max).then_some(left)
+        self.user.bytes.take(bytes, self.bytes_max.max()?)
     }
 
     pub(super) fn check(&self) -> Verdict {
