@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -121,6 +122,8 @@ impl Replay {
         let mut pause = PAUSE_MIN;
         loop {
             turn.wait().await;
+            // Pages that are here already would be written one after the other, while deliveries wait for the thread.
+            yield_now().await;
             if let Some(caught_up) = self.try_after(&channel, generation, cursor, first).await {
                 return caught_up;
             }
