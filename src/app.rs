@@ -32,7 +32,7 @@ use crate::systemd::{self, Sockets};
 use crate::telemetry::Exporter;
 
 /// The most entries of a feed; a node that is further behind reads the logs.
-const FEED_ENTRIES_MAX: u64 = 200_000;
+const FEED_ENTRIES_MAX: u64 = 500_000;
 /// What is left for what has to be cut off when the time for stopping is over.
 const CUT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest that a stop takes once the time for sessions to leave is over: two cuts, the database, the embedded Redis.
@@ -359,7 +359,7 @@ fn log_options(settings: &Settings, address: Address) -> LogOptions {
         address,
         password: pubsub.server_pass.clone(),
         prefix: pubsub.prefix.clone(),
-        feeds: usize::from(pubsub.feeds),
+        shards: usize::from(pubsub.feeds),
         durability: match pubsub.durability {
             config::Durability::Memory => Durability::Memory,
             config::Durability::Fsync => Durability::Fsync,

@@ -341,13 +341,13 @@ metrics! {
 
     /// How old the oldest entry of each read of a feed was, by Redis's clock.
     feed_lag_seconds: Histogram, FEED_SECONDS, [];
-    /// Entries read from the feeds.
+    /// Messages and notices read from the feeds.
     feed_entries_read_total: Counter, &[], [];
-    /// Entries in the longest feed.
+    /// Entries in the longest feed, each of what was written at once.
     feed_entries: Gauge, &[], [];
     /// The most entries that a feed keeps; what a node has not read by then it has missed.
     feed_entries_max: Gauge, &[], [];
-    /// Entries that this node has not read yet, in the feed where it is furthest behind.
+    /// Messages and notices that this node has not read yet, in the feed where it is furthest behind.
     feed_unread_entries: Gauge, &[], [];
     /// Connections to the feeds that were made anew.
     feed_reconnects_total: Counter, &[], [];

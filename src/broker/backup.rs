@@ -91,16 +91,16 @@ fn parts(manifest: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Without its floor, a feed takes the next node's connection for one to another primary, whatever the durability.
+/// Without its floor, a shard takes the next node's connection for one to another primary, whatever the durability.
 async fn forget_floors(socket: &Path, prefix: &str) -> anyhow::Result<()> {
-    let installation = Keys::new(prefix, 0).installation();
-    let feeds = embedded::ask(socket, &format!("HGET {installation} feeds")).await?;
-    let Ok(feeds) = feeds.parse() else {
-        bail!("this backup is of another PUBSUB_PREFIX than {prefix}: Redis answers {feeds} about its feeds")
+    let installation = Keys::new(prefix, 0, false).installation();
+    let shards = embedded::ask(socket, &format!("HGET {installation} feeds")).await?;
+    let Ok(shards) = shards.parse() else {
+        bail!("this backup is of another PUBSUB_PREFIX than {prefix}: Redis answers {shards} about its feeds")
     };
-    let keys = Keys::new(prefix, feeds);
-    for feed in keys.feeds() {
-        let answer = embedded::ask(socket, &format!("HDEL {} floor", keys.state(feed))).await?;
+    let keys = Keys::new(prefix, shards, false);
+    for state in keys.feeds().flat_map(|feed| keys.shards(feed)).map(|shard| keys.state(shard)) {
+        let answer = embedded::ask(socket, &format!("HDEL {state} floor")).await?;
         ensure!(answer.starts_with(':'), "Redis answers {answer}");
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Reading the feeds: through a consumer group of this node's own, rewound after every error, so that a living node
-//! misses nothing.
+//! Reading a feed: through a consumer group of this node's own, rewound after every error, so that a living node misses
+//! nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use tracing::{info, warn};
 
 use super::keys::{Feed, Keys};
 use super::link::{self, Link, Route};
-use super::notice::{FeedEntry, FeedEvent, parse_reply};
+use super::notice::{FeedEvent, FeedItem, entry_id, parse_reply};
 use super::value;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::Position;
 
-/// The most entries of one feed in one reply: bounds the memory of a reply.
-const READ_ENTRIES_MAX: usize = 512;
+/// The most entries of one reply, each of what was written at once: bounds the memory of a reply.
+const READ_ENTRIES_MAX: usize = 16;
 /// How long a read waits for something new; a stop is noticed after it.
 const BLOCK: Duration = Duration::from_millis(2_000);
 /// What a read may take beyond that.
@@ -33,7 +33,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(1_000);
 /// The one consumer of the group.
 const CONSUMER: &str = "node";
 
-/// What the reader hands over, in the order of each feed.
+/// What the reader hands over, in the order of the feed.
 #[derive(Debug)]
 pub enum Delivery {
     /// Something happened.
@@ -77,19 +77,14 @@ impl Progress {
     }
 }
 
-/// Reads some feeds in one task, on a connection of its own: all of them, or on a Cluster one.
+/// Reads one feed in a task and on a connection of its own.
 pub struct FeedReader {
     route: Route,
     group: String,
     progress: Progress,
     metrics: Metrics,
     /// The other connections to the same server.
-    links: Vec<Link>,
-    feeds: Vec<Cursor>,
-}
-
-/// How far one feed has been read.
-struct Cursor {
+    links: [Link; 2],
     feed: Feed,
     key: String,
     state: String,
@@ -99,36 +94,31 @@ struct Cursor {
 }
 
 impl FeedReader {
-    /// Creates the group at the end of each feed: what came before, clients resume from the logs.
+    /// Creates the group at the end of the feed: what came before, clients resume from the logs.
     pub(super) async fn begin(
         route: Route,
         keys: &Keys,
-        feeds: &[Feed],
+        feed: Feed,
         group: &str,
         progress: &Progress,
-        links: Vec<Link>,
+        links: [Link; 2],
         metrics: &Metrics,
     ) -> RedisResult<Self> {
-        let cursor = |&feed| Cursor {
-            feed,
-            key: keys.feed(feed),
-            state: keys.state(feed),
-            last: Position::BEGINNING,
-            handled: 0,
-        };
         let mut reader = Self {
             route,
             group: group.to_owned(),
             progress: progress.clone(),
             metrics: metrics.clone(),
             links,
-            feeds: feeds.iter().map(cursor).collect(),
+            feed,
+            key: keys.feed(feed),
+            state: keys.feed_state(feed),
+            last: Position::BEGINNING,
+            handled: 0,
         };
         let mut connection = reader.connect().await?;
-        for cursor in &mut reader.feeds {
-            cursor.start_at_end(&mut connection, &reader.group).await?;
-            progress.set(cursor.feed, cursor.handled);
-        }
+        reader.start_at_end(&mut connection).await?;
+        reader.progress.set(feed, reader.handled);
         Ok(reader)
     }
 
@@ -144,13 +134,13 @@ impl FeedReader {
             let began = Instant::now();
             match self.read_until_error(&stop, known, &mut deliver).await {
                 Ok(()) => break,
-                Err(error) => warn!(%error, "Reading the feeds failed; going back and on"),
+                Err(error) => warn!(%error, "Reading the feed failed; going back and on"),
             }
             known = false;
             // They would only find out by failing.
             self.links.iter().for_each(Link::suspect);
             // Until it is known again what this Redis holds, nobody is told that the node has come far enough.
-            self.feeds.iter().for_each(|cursor| self.progress.set(cursor.feed, 0));
+            self.progress.set(self.feed, 0);
             self.metrics.feed_reconnects_total.increment(1);
             pause = if began.elapsed() > PAUSE_MAX { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
             sleep(pause).await;
@@ -166,32 +156,20 @@ impl FeedReader {
     ) -> RedisResult<()> {
         let mut connection = self.connect().await?;
         if !known {
-            for cursor in &mut self.feeds {
-                cursor.rewind(&mut connection, &self.group, &self.progress, deliver).await?;
-            }
-            info!(feed = self.feeds[0].feed.0, "Reading the feeds again");
+            self.rewind(&mut connection, deliver).await?;
+            info!(feed = self.feed.0, "Reading the feed again");
         }
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.group).arg(CONSUMER).arg("COUNT").arg(READ_ENTRIES_MAX);
-        read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("NOACK").arg("STREAMS");
-        self.feeds.iter().for_each(|cursor| {
-            read.arg(&cursor.key);
-        });
-        self.feeds.iter().for_each(|_| {
-            read.arg(">");
-        });
+        read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("NOACK").arg("STREAMS").arg(&self.key).arg(">");
         while !stop.is_cancelled() {
             // The read is never dropped half way: what it had taken would be lost.
             let reply: Value = read.query_async(&mut connection).await?;
-            for (key, entries) in parse_reply(&reply)? {
-                let cursor = self.feeds.iter_mut().find(|cursor| cursor.key == key);
-                let cursor = cursor.ok_or_else(|| value::unexpected("a feed"))?;
-                self.metrics.feed_entries_read_total.increment(entries.len() as u64);
-                if let Some(oldest) = entries.first() {
-                    self.metrics.feed_lag_seconds.record((clock::now_ms() - oldest.at).max(0) as f64 / 1_000.0);
-                }
-                cursor.hand_over(entries, &self.progress, deliver);
-            }
+            let items = parse_reply(&reply)?;
+            let Some(oldest) = items.first() else { continue };
+            self.metrics.feed_entries_read_total.increment(items.len() as u64);
+            self.metrics.feed_lag_seconds.record((clock::now_ms() - oldest.at).max(0) as f64 / 1_000.0);
+            self.hand_over(items, deliver);
         }
         Ok(())
     }
@@ -199,76 +177,69 @@ impl FeedReader {
     /// Takes the group along on a clean stop, as far as Redis can be reached.
     async fn leave(&self) {
         let Ok(mut connection) = self.connect().await else { return };
-        for cursor in &self.feeds {
-            let mut destroy = redis::cmd("XGROUP");
-            destroy.arg("DESTROY").arg(&cursor.key).arg(&self.group);
-            if let Err(error) = destroy.query_async::<Value>(&mut connection).await {
-                warn!(%error, "The consumer group stays behind; the janitor of another node will remove it");
-                return;
-            }
+        let mut destroy = redis::cmd("XGROUP");
+        destroy.arg("DESTROY").arg(&self.key).arg(&self.group);
+        if let Err(error) = destroy.query_async::<Value>(&mut connection).await {
+            warn!(%error, "The consumer group stays behind; the janitor of another node will remove it");
         }
     }
-}
 
-impl Cursor {
-    fn hand_over(&mut self, entries: Vec<FeedEntry>, progress: &Progress, deliver: &mut impl FnMut(Delivery)) {
-        for entry in entries {
-            if entry.seq != self.handled + 1 {
-                let (feed, expected, found) = (self.feed.0, self.handled + 1, entry.seq);
+    fn hand_over(&mut self, items: Vec<FeedItem>, deliver: &mut impl FnMut(Delivery)) {
+        for item in items {
+            if item.seq != self.handled + 1 {
+                let (feed, expected, found) = (self.feed.0, self.handled + 1, item.seq);
                 warn!(feed, expected, found, "A part of the feed was missed");
                 deliver(Delivery::Missed(self.feed));
             }
-            (self.last, self.handled) = (entry.id, entry.seq);
-            if let Some(event) = entry.event {
+            (self.last, self.handled) = (item.id, item.seq);
+            if let Some(event) = item.event {
                 deliver(Delivery::Event(event));
             }
         }
         deliver(Delivery::BatchEnd);
         // Only now: who waits for this number finds everything up to it carried out.
-        progress.set(self.feed, self.handled);
+        self.progress.set(self.feed, self.handled);
     }
 
     /// Goes back to the last entry that was handed over; the sequence tells afterwards whether something is missing.
     async fn rewind(
         &mut self,
         connection: &mut MultiplexedConnection,
-        group: &str,
-        progress: &Progress,
         deliver: &mut impl FnMut(Delivery),
     ) -> RedisResult<()> {
         let newest = newest(connection, &self.key).await?;
         if newest.is_none_or(|newest| newest < self.last) {
             // This Redis has lost what was handed over already.
-            self.start_at_end(connection, group).await?;
+            self.start_at_end(connection).await?;
             deliver(Delivery::Missed(self.feed));
             deliver(Delivery::BatchEnd);
-            progress.set(self.feed, self.handled);
+            self.progress.set(self.feed, self.handled);
             return Ok(());
         }
         let last = self.last.to_string();
-        let set = redis::cmd("XGROUP").arg("SETID").arg(&self.key).arg(group).arg(&last).to_owned();
+        let set = redis::cmd("XGROUP").arg("SETID").arg(&self.key).arg(&self.group).arg(&last).to_owned();
         match set.query_async::<()>(connection).await {
             Err(error) if error.code() == Some("NOGROUP") => {
                 let mut create = redis::cmd("XGROUP");
-                create.arg("CREATE").arg(&self.key).arg(group).arg(&last).arg("MKSTREAM");
+                create.arg("CREATE").arg(&self.key).arg(&self.group).arg(&last).arg("MKSTREAM");
                 create.query_async::<()>(connection).await?;
             }
             other => other?,
         }
-        progress.set(self.feed, self.handled);
+        self.progress.set(self.feed, self.handled);
         Ok(())
     }
 
-    async fn start_at_end(&mut self, connection: &mut MultiplexedConnection, group: &str) -> RedisResult<()> {
+    async fn start_at_end(&mut self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let _: RedisResult<Value> =
-            redis::cmd("XGROUP").arg("DESTROY").arg(&self.key).arg(group).query_async(connection).await;
+            redis::cmd("XGROUP").arg("DESTROY").arg(&self.key).arg(&self.group).query_async(connection).await;
         // Number and end belong together: asked in one transaction.
         let (_, seq, newest): (Value, Option<u64>, Vec<Value>) = redis::pipe()
             .atomic()
             .cmd("XGROUP")
             .arg("CREATE")
             .arg(&self.key)
-            .arg(group)
+            .arg(&self.group)
             .arg("$")
             .arg("MKSTREAM")
             .cmd("HGET")
@@ -282,10 +253,7 @@ impl Cursor {
             .arg(1)
             .query_async(connection)
             .await?;
-        self.last = match newest.first() {
-            Some(entry) => FeedEntry::parse(entry)?.id,
-            None => Position::BEGINNING,
-        };
+        self.last = newest.first().map(entry_id).transpose()?.unwrap_or(Position::BEGINNING);
         self.handled = seq.unwrap_or(0);
         Ok(())
     }

@@ -36,7 +36,7 @@ struct Part {
 /// Reads logs over a connection of its own, so that large replies do not hold up appends.
 #[derive(Clone)]
 pub(super) struct Reader {
-    /// One for each feed, or one for all.
+    /// One for each feed.
     pub(super) links: Vec<Link>,
     pub(super) options: Options,
 }
@@ -140,9 +140,9 @@ impl Reader {
         let unavailable = |why: String| Error::Unavailable(anyhow::anyhow!(why));
         let keys = &broker.shared.keys;
         let feed = keys.feed_of(channel);
-        let link = &self.links[feed.0 % self.links.len()];
+        let link = &self.links[feed.0];
         let mut call = broker.shared.read_script.prepare_invoke();
-        call.key(keys.log(channel)).key(keys.state(feed)).key(keys.epochs(feed));
+        call.key(keys.log(channel)).key(keys.feed_state(feed)).key(keys.epochs(keys.shard_of(channel)));
         call.arg(&part.low).arg(&part.high).arg(part.count).arg(u8::from(part.descending));
         call.arg(part.at.map_or_else(String::new, |position| position.to_string())).arg(channel.to_string());
         loop {

@@ -1,4 +1,4 @@
-//! The log: every message in a Redis stream per channel, and in one of a few feeds that each node reads.
+//! The log: every message in a Redis stream per channel, and in a feed that each node reads.
 //!
 //! The only code that speaks Redis. What is acknowledged here is in the log, at the durability that is set.
 
@@ -18,6 +18,7 @@ mod servers;
 mod setup;
 mod value;
 mod watch;
+mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,8 +82,8 @@ pub struct Options {
     pub password: Option<Secret>,
     /// What every key begins with.
     pub prefix: String,
-    /// How many feeds there are; fixed at installation.
-    pub feeds: usize,
+    /// How many shards channels are spread over; fixed at installation.
+    pub shards: usize,
     /// What an `ok` stands for.
     pub durability: Durability,
     /// How many entries a log keeps, at least.
@@ -137,14 +138,14 @@ impl Broker {
     /// # Errors
     /// Says what is wrong with the set-up, and the remedy.
     pub async fn connect(options: Options, database: Uuid, metrics: &Metrics) -> anyhow::Result<(Self, Upkeep)> {
-        let keys = Keys::new(&options.prefix, options.feeds);
+        let keys = Keys::new(&options.prefix, options.shards, options.address.is_cluster());
         let servers = Servers::new(options.address.clone(), options.password.clone(), options.append_timeout);
         setup::check(&servers, &options, &keys, database).await?;
 
         janitor::announce(&servers, &keys, &options).await?;
         let lanes = Lanes::new(&servers, &keys, &options);
         lanes.settle_origin().await?;
-        let progress = Progress::new(options.feeds);
+        let progress = Progress::new(keys.feeds().count());
         let readers = lanes.readers(&progress, metrics).await?;
         let (appender, writers) = Appender::new(&lanes.append, &keys, &options, metrics);
         let Lanes { read: links, mut tasks, .. } = lanes;
@@ -173,7 +174,7 @@ impl Broker {
     /// # Errors
     /// `unavailable` where the queue is full.
     pub fn append(&self, entry: NewEntry) -> Result<Pending> {
-        let feed = self.shared.keys.feed_of(entry.channel());
+        let feed = self.shared.keys.feed_of(entry.channel);
         self.shared.appender.append(feed, Item::Message(entry))
     }
 
@@ -218,13 +219,13 @@ impl Broker {
                 | Change::Deleted { channel, .. },
             ) => self.feed_of(channel),
             Notice::Change(Change::Revoked { user, .. }) => self.shared.keys.feed_of_user(user),
-            Notice::Canary { number, .. } => Feed(number as usize % self.shared.options.feeds),
+            Notice::Canary { number, .. } => Feed(number as usize % self.shared.keys.feeds().count()),
         }
     }
 
     /// Puts an entry into each feed, so that readers which were told to stop need not wait for one.
     pub fn wake_readers(&self) {
-        for number in 0..self.shared.options.feeds as u64 {
+        for number in 0..self.shared.keys.feeds().count() as u64 {
             // Where that fails the reader notices a little later.
             let _ = self.announce(&Notice::Canary { node: self.shared.options.group.clone(), number });
         }
@@ -242,7 +243,7 @@ impl Broker {
     pub async fn probe(&self) -> Result<()> {
         let options = &self.shared.options;
         let node = &options.group;
-        let echoes = (0..options.feeds as u64).map(|number| async move {
+        let echoes = (0..self.shared.keys.feeds().count() as u64).map(|number| async move {
             self.announced(&Notice::Canary { node: node.clone(), number }).await.map(drop)
         });
         match timeout(options.append_timeout, try_join_all(echoes)).await {

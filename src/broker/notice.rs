@@ -1,6 +1,6 @@
 //! What the nodes tell each other through a feed, in order with the channel's messages.
 
-use redis::{RedisError, Value, from_redis_value_ref};
+use redis::{RedisError, Value};
 use serde::{Deserialize, Serialize};
 
 use super::value;
@@ -41,10 +41,10 @@ pub enum Notice {
     Change(Change),
 }
 
-/// One entry of a feed.
+/// One item of a feed.
 #[derive(Debug)]
-pub(super) struct FeedEntry {
-    /// Its id in the stream.
+pub(super) struct FeedItem {
+    /// The id in the stream of the entry that it is in, with whatever was written in the same call.
     pub(super) id: Position,
     /// Its number in the feed: dense, so that a hole shows.
     pub(super) seq: u64,
@@ -54,49 +54,48 @@ pub(super) struct FeedEntry {
     pub(super) at: TimeMs,
 }
 
-impl FeedEntry {
-    /// Reads `[id, [field, value, …]]`.
-    pub(super) fn parse(raw: &Value) -> Result<Self, RedisError> {
-        let Value::Array(parts) = raw else { return Err(value::unexpected("a feed entry")) };
-        let [id, Value::Array(fields)] = parts.as_slice() else { return Err(value::unexpected("a feed entry")) };
-        let (mut kind, mut channel, mut position, mut payload) = ("", "", None, "");
-        let (mut at, mut seq) = (0, 0);
-        for pair in fields.chunks_exact(2) {
-            let text = value::text(&pair[1])?;
-            match value::text(&pair[0])? {
-                "k" => kind = text,
-                "c" => channel = text,
-                "i" => position = value::position(&pair[1])?,
-                "p" => payload = text,
-                "t" => at = value::number(&pair[1])?,
-                "n" => seq = value::number(&pair[1])?,
-                _ => {}
-            }
-        }
-        let event = match (kind, position) {
-            ("m", Some(position)) => channel
-                .parse()
-                .ok()
-                .map(|channel| FeedEvent::Message(channel, Entry { position, at, body: payload.to_owned() })),
-            _ => serde_json::from_str(payload).ok().map(|notice| FeedEvent::Notice(notice, position)),
-        };
-        Ok(Self { id: value::position(id)?.unwrap_or(Position::BEGINNING), seq, event, at })
+impl FeedItem {
+    /// Reads `[id, [number, time, head, payload, …]]`: the number of the first item, and of each item its kind, channel and
+    /// position in the head.
+    pub(super) fn parse_entry(raw: &Value) -> Result<Vec<Self>, RedisError> {
+        let id = entry_id(raw)?;
+        let [_, fields] = value::list(raw)? else { return Err(value::unexpected("a feed entry")) };
+        let [number, time, items @ ..] = value::list(fields)? else { return Err(value::unexpected("a number")) };
+        let at = value::number(time)?;
+        let numbers = value::number::<u64>(number)?..;
+        let event = |item: &[Value]| parse_event(value::text(&item[0])?, at, value::text(&item[1])?);
+        let items = numbers.zip(items.chunks_exact(2));
+        items.map(|(seq, item)| Ok(Self { id, seq, event: event(item)?, at })).collect()
     }
 }
 
-/// Reads the reply of a read over several feeds: `[[feed, [entry, …]], …]`, or nil where the time ran out.
-pub(super) fn parse_reply(reply: &Value) -> Result<Vec<(String, Vec<FeedEntry>)>, RedisError> {
+fn parse_event(head: &str, at: TimeMs, payload: &str) -> Result<Option<FeedEvent>, RedisError> {
+    let mut head = head.split(' ');
+    let mut next = || head.next().ok_or_else(|| value::unexpected("the head of a feed item"));
+    let (kind, channel, position) = (next()?, next()?, next()?.parse().ok());
+    Ok(match (kind, position) {
+        ("m", Some(position)) => channel
+            .parse()
+            .ok()
+            .map(|channel| FeedEvent::Message(channel, Entry { position, at, body: payload.to_owned() })),
+        _ => serde_json::from_str(payload).ok().map(|notice| FeedEvent::Notice(notice, position)),
+    })
+}
+
+/// The id of an entry.
+pub(super) fn entry_id(raw: &Value) -> Result<Position, RedisError> {
+    let [id, _] = value::list(raw)? else { return Err(value::unexpected("a feed entry")) };
+    value::position(id)?.ok_or_else(|| value::unexpected("a feed entry"))
+}
+
+/// Reads the reply of a read: `[[feed, [entry, …]]]`, or nil where the time ran out.
+pub(super) fn parse_reply(reply: &Value) -> Result<Vec<FeedItem>, RedisError> {
     let Value::Array(streams) = reply else { return Ok(Vec::new()) };
-    streams
-        .iter()
-        .map(|stream| match stream {
-            Value::Array(parts) => match parts.as_slice() {
-                [key, Value::Array(entries)] => {
-                    Ok((from_redis_value_ref(key)?, entries.iter().map(FeedEntry::parse).collect::<Result<_, _>>()?))
-                }
-                _ => Err(value::unexpected("a stream")),
-            },
-            _ => Err(value::unexpected("a stream")),
-        })
-        .collect()
+    let [stream] = streams.as_slice() else { return Err(value::unexpected("one stream")) };
+    let [_, entries] = value::list(stream)? else { return Err(value::unexpected("a stream")) };
+    let mut items = Vec::new();
+    for entry in value::list(entries)? {
+        items.extend(FeedItem::parse_entry(entry)?);
+    }
+    Ok(items)
 }

@@ -46,6 +46,13 @@ pub enum Address {
     Cluster(Vec<(String, u16)>),
 }
 
+impl Address {
+    /// Whether each slot may be on another server, so that no command may touch two.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+}
+
 /// One server.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Place {
@@ -86,11 +93,6 @@ impl Servers {
         };
         let (known, pools) = (Mutex::new(known), Mutex::default());
         Self { shared: Arc::new(Shared { address, password, patience, known, pools }) }
-    }
-
-    /// Whether each slot may be on another server, so that no command may touch two feeds.
-    pub(super) fn is_cluster(&self) -> bool {
-        matches!(self.shared.address, Address::Cluster(_))
     }
 
     pub(super) fn address(&self) -> &Address {

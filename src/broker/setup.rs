@@ -1,6 +1,6 @@
 //! What must be true of Redis before a node starts, and what each new connection settles first.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context, bail, ensure};
 use redis::{RedisResult, Script};
@@ -15,7 +15,7 @@ use crate::finding::{Finding, Verdict};
 
 /// Refuses what would lose messages, each time with the remedy.
 pub(super) async fn check(servers: &Servers, options: &Options, keys: &Keys, database: Uuid) -> anyhow::Result<()> {
-    for primary in primaries(servers, keys).await?.keys() {
+    for primary in &primaries(servers, keys).await? {
         let reached = info(servers, primary).await;
         let info = reached.with_context(|| format!("Redis cannot be reached at {primary}"))?;
         check_server(&info, servers, primary, options).await?;
@@ -23,16 +23,12 @@ pub(super) async fn check(servers: &Servers, options: &Options, keys: &Keys, dat
     join_installation(servers, options, keys, database).await
 }
 
-/// Every server that holds feeds, and which.
-pub(super) async fn primaries(servers: &Servers, keys: &Keys) -> anyhow::Result<BTreeMap<Place, Vec<Feed>>> {
-    let mut primaries: BTreeMap<Place, Vec<Feed>> = BTreeMap::new();
+/// Every server that holds feeds.
+pub(super) async fn primaries(servers: &Servers, keys: &Keys) -> anyhow::Result<BTreeSet<Place>> {
+    let mut primaries = BTreeSet::new();
     for feed in keys.feeds() {
         let found = servers.primary(keys.slot(feed)).await;
-        let primary = found.with_context(|| format!("no primary can be found; {}", describe(servers.address())))?;
-        primaries.entry(primary).or_default().push(feed);
-        if !servers.is_cluster() {
-            break;
-        }
+        primaries.insert(found.with_context(|| format!("no primary can be found; {}", describe(servers.address())))?);
     }
     Ok(primaries)
 }
@@ -186,9 +182,9 @@ fn promise(info: &Info, appendfsync: Option<&str>, durability: Durability) -> Fi
 async fn join_installation(servers: &Servers, options: &Options, keys: &Keys, database: Uuid) -> anyhow::Result<()> {
     let key = keys.installation();
     let mut connection = servers.pooled(slot_of(&key)).await?;
-    let (feeds, found): (u64, String) = redis::pipe()
+    let (shards, found): (u64, String) = redis::pipe()
         .atomic()
-        .hset_nx(&key, "feeds", options.feeds)
+        .hset_nx(&key, "feeds", options.shards)
         .ignore()
         .hset_nx(&key, "database", database.to_string())
         .ignore()
@@ -196,19 +192,19 @@ async fn join_installation(servers: &Servers, options: &Options, keys: &Keys, da
         .hget(&key, "database")
         .query_async(&mut connection)
         .await?;
-    let finding = fits_installation(options, feeds, &found, database);
+    let finding = fits_installation(options, shards, &found, database);
     ensure!(finding.verdict != Verdict::Failure, "{finding}");
     Ok(())
 }
 
 /// Whether this node's settings are those of the installation.
-pub(super) fn fits_installation(options: &Options, feeds: u64, found: &str, database: Uuid) -> Finding {
+pub(super) fn fits_installation(options: &Options, shards: u64, found: &str, database: Uuid) -> Finding {
     const CHECK: &str = "redis installation";
-    if feeds != options.feeds as u64 {
+    if shards != options.shards as u64 {
         return Finding::failure(
             CHECK,
-            format!("this installation has {feeds} feeds, but PUBSUB_FEEDS is {}", options.feeds),
-            format!("the number is fixed: set PUBSUB_FEEDS={feeds}"),
+            format!("this installation was set up with PUBSUB_FEEDS={shards}, but it is {} now", options.shards),
+            format!("the number is fixed: set PUBSUB_FEEDS={shards}"),
         );
     }
     if found != database.to_string() {
@@ -219,13 +215,13 @@ pub(super) fn fits_installation(options: &Options, feeds: u64, found: &str, data
              same Redis needs a PUBSUB_PREFIX of its own",
         );
     }
-    Finding::ok(CHECK, format!("{feeds} feeds, and this database"))
+    Finding::ok(CHECK, format!("PUBSUB_FEEDS={shards}, and this database"))
 }
 
-/// What a new connection does before anything is appended on it: compare the primary with the one that each of these
-/// feeds saw last.
-pub(super) fn origin(keys: &Keys, feeds: &[Feed], options: &Options) -> Prepare {
-    let states: Vec<String> = feeds.iter().map(|feed| keys.state(*feed)).collect();
+/// What a new connection does before anything is appended on it: compare the primary with the one that each shard of the
+/// feed saw last.
+pub(super) fn origin(keys: &Keys, feed: Feed, options: &Options) -> Prepare {
+    let states: Vec<String> = keys.shards(feed).map(|shard| keys.state(shard)).collect();
     // One Redis that flushes before it answers comes back with all that it acknowledged; any other may not.
     let alone = matches!(options.address, Address::Unix(_) | Address::Single(_));
     let survives_restart = alone && options.durability == Durability::Fsync;
@@ -245,7 +241,11 @@ pub(super) fn origin(keys: &Keys, feeds: &[Feed], options: &Options) -> Prepare 
                 raised += call.invoke_async::<usize>(&mut connection).await?;
             }
             if raised > 0 {
-                warn!(primary, feeds = raised, "Another primary, or a restart that may have lost entries: a new epoch");
+                warn!(
+                    primary,
+                    shards = raised,
+                    "Another primary, or a restart that may have lost entries: a new epoch"
+                );
             }
             Ok(())
         })

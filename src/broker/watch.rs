@@ -38,7 +38,7 @@ async fn look_at_feeds(broker: &Broker) -> anyhow::Result<()> {
     for feed in shared.keys.feeds() {
         let mut connection = shared.servers.pooled(shared.keys.slot(feed)).await?;
         let mut ask = redis::pipe();
-        ask.cmd("XLEN").arg(shared.keys.feed(feed)).cmd("HGET").arg(shared.keys.state(feed)).arg("seq");
+        ask.cmd("XLEN").arg(shared.keys.feed(feed)).cmd("HGET").arg(shared.keys.feed_state(feed)).arg("seq");
         let (length, newest): (u64, Option<u64>) = ask.query_async(&mut connection).await?;
         longest = longest.max(length);
         // 0 is a place that is being looked for anew.
@@ -56,8 +56,8 @@ async fn look_at_feeds(broker: &Broker) -> anyhow::Result<()> {
 async fn look_at_servers(broker: &Broker) -> anyhow::Result<()> {
     let shared = &broker.shared;
     let (mut used, mut max, mut writes) = (0, 0, true);
-    for place in setup::primaries(&shared.servers, &shared.keys).await?.keys() {
-        let info = setup::info(&shared.servers, place).await?;
+    for place in setup::primaries(&shared.servers, &shared.keys).await? {
+        let info = setup::info(&shared.servers, &place).await?;
         let (its_used, (its_max, _)) = (info.number("used_memory"), info.memory_max());
         // By cross-multiplication: which part is taken.
         if max == 0 || u128::from(its_used) * u128::from(max) > u128::from(used) * u128::from(its_max) {

@@ -164,7 +164,7 @@ settings! {
         "PUBSUB_REPLICAS" replicas: u32, Number(1, 16), Value("1");
         /// What all keys in Redis begin with; installations that share a Redis need different ones.
         "PUBSUB_PREFIX" prefix: String, Text("a-z, 0-9, _ and -", is_prefix), Value("burble");
-        /// Feeds that channels are spread over; fixed once there are messages.
+        /// Shards that channels are spread over, each with a feed of its own on a Cluster; fixed once there are messages.
         "PUBSUB_FEEDS" feeds: u16, Number(1, 256), Otherwise("16; on a Cluster 64");
         /// How much a feed keeps for a node that was cut off.
         "PUBSUB_FEED_SECONDS" feed_seconds: u64, Number(1, 3_600), Value("30");

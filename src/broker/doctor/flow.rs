@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::append::{Appended, Appender, Item};
 use super::super::keys::{Feed, Keys, slot_of};
 use super::super::link::{Link, Route};
-use super::super::notice::{FeedEntry, FeedEvent, Notice};
+use super::super::notice::{FeedEvent, FeedItem, Notice, entry_id};
 use super::super::servers::Servers;
 use super::super::{Options, outcome, setup, value};
 use super::{STEP_MAX, limited, named};
@@ -86,10 +86,10 @@ impl Readers {
                 next.arg(&key).arg(format!("({read}")).arg("+").arg("COUNT").arg(1);
                 next.query_async(&mut connection).await?
             };
-            let waits = next.as_ref().map(value::list).transpose()?.and_then(<[Value]>::first).map(FeedEntry::parse);
+            let waits = next.as_ref().map(value::list).transpose()?.and_then(<[Value]>::first).map(entry_id);
             let seconds: (u64, u64) = redis::cmd("TIME").query_async(&mut connection).await?;
             let now_ms = seconds.0 * 1_000 + seconds.1 / 1_000;
-            let behind = waits.transpose()?.map_or(0, |entry| now_ms.saturating_sub(entry.id.epoch));
+            let behind = waits.transpose()?.map_or(0, |id| now_ms.saturating_sub(id.epoch));
             let worst = self.behind_ms.entry(name).or_default();
             *worst = behind.max(*worst);
         }
@@ -123,7 +123,7 @@ impl Readers {
             let found = format!("{} consumer groups of nodes that are gone: {}", names.len(), names.join(", "));
             Finding::note("dead nodes", found, "any running node removes them within a minute; start one")
         });
-        let found = format!("{} hold {} entries", self.feeds, self.entries);
+        let found = format!("feeds: {}, entries: {}", self.feeds, self.entries);
         findings.push(match self.behind_ms.iter().max_by_key(|(_, behind)| **behind) {
             Some((group, behind)) if u128::from(*behind) > window.as_millis() / 2 => Finding::warning(
                 "feeds",
@@ -151,7 +151,7 @@ async fn round_trips(servers: &Servers, keys: &Keys, options: &Options) -> anyho
         .feeds()
         .map(|feed| {
             let route = Route { servers: servers.clone(), slot: keys.slot(feed) };
-            let origin = setup::origin(keys, &[feed], options);
+            let origin = setup::origin(keys, feed, options);
             let (link, keep) = Link::new("round trip", route, options.append_timeout, Some(origin));
             upkeep.push(keep);
             link
@@ -187,8 +187,8 @@ async fn round_trip(
     let key = keys.feed(feed);
     let newest: Value =
         redis::cmd("XREVRANGE").arg(&key).arg("+").arg("-").arg("COUNT").arg(1).query_async(&mut connection).await?;
-    let newest = value::list(&newest)?.first().map(FeedEntry::parse).transpose()?;
-    let after = newest.map_or_else(|| "-".to_owned(), |entry| format!("({}", entry.id));
+    let newest = value::list(&newest)?.first().map(entry_id).transpose()?;
+    let after = newest.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
     let began = Instant::now();
     let appended = outcome(appender.append(feed, Item::Notice(None, json))?).await;
     let appended = appended.map_err(|error| match error.cause() {
@@ -200,8 +200,8 @@ async fn round_trip(
     read.arg(&key).arg(after).arg("+").arg("COUNT").arg(LOOK_BACK_ENTRIES);
     let found: Value = read.query_async(&mut connection).await?;
     for entry in value::list(&found)? {
-        let entry = FeedEntry::parse(entry)?;
-        if entry.seq == number && entry.event == Some(FeedEvent::Notice(canary.clone(), None)) {
+        let ours = |item: &FeedItem| item.seq == number && item.event == Some(FeedEvent::Notice(canary.clone(), None));
+        if FeedItem::parse_entry(entry)?.iter().any(ours) {
             return Ok(began.elapsed());
         }
     }
@@ -215,7 +215,7 @@ fn judge(mut times: Vec<(Feed, Duration)>) -> Finding {
         return Finding::note("round trip", "there are no feeds", "set PUBSUB_FEEDS");
     };
     let count = times.len();
-    let found = format!("{count} feeds, p50 {:.2} ms, max {:.2} ms (feed {})", ms(*median), ms(*max), slowest.0);
+    let found = format!("feeds: {count}, p50 {:.2} ms, max {:.2} ms (feed {})", ms(*median), ms(*max), slowest.0);
     if *max <= ROUND_TRIP_SLOW {
         Finding::ok("round trip", found)
     } else {

@@ -38,7 +38,7 @@ const CONFIG: [&str; 8] = [
 
 /// All that can be told of the log. Without the id of the `database`, whether the two belong together is left out.
 pub async fn examine(options: &Options, database: Option<Uuid>) -> Vec<Finding> {
-    let keys = Keys::new(&options.prefix, options.feeds);
+    let keys = Keys::new(&options.prefix, options.shards, options.address.is_cluster());
     let servers = Servers::new(options.address.clone(), options.password.clone(), options.append_timeout);
     let mut findings = topology::examine(&servers).await;
     let primaries = match limited(STEP_MAX, setup::primaries(&servers, &keys)).await {
@@ -49,7 +49,7 @@ pub async fn examine(options: &Options, database: Option<Uuid>) -> Vec<Finding> 
         }
     };
     let mut reached = 0;
-    for primary in primaries.keys() {
+    for primary in &primaries {
         match limited(SERVER_MAX, async { Ok(ask(&servers, primary).await?) }).await {
             Ok(facts) => {
                 reached += 1;
@@ -122,15 +122,15 @@ async fn installation(
 ) -> RedisResult<Option<Finding>> {
     let key = keys.installation();
     let mut connection = servers.pooled(slot_of(&key)).await?;
-    let (feeds, found): (Option<u64>, Option<String>) =
+    let (shards, found): (Option<u64>, Option<String>) =
         redis::cmd("HMGET").arg(&key).arg("feeds").arg("database").query_async(&mut connection).await?;
-    let (Some(feeds), Some(found)) = (feeds, found) else { return Ok(None) };
+    let (Some(shards), Some(found)) = (shards, found) else { return Ok(None) };
     let finding =
-        setup::fits_installation(options, feeds, &found, database.or_else(|| found.parse().ok()).unwrap_or_default());
+        setup::fits_installation(options, shards, &found, database.or_else(|| found.parse().ok()).unwrap_or_default());
     Ok(Some(match database {
         None if finding.verdict == Verdict::Ok => Finding::note(
             finding.check,
-            format!("{feeds} feeds; whether it belongs to the database cannot be told"),
+            format!("PUBSUB_FEEDS={shards}; whether it belongs to the database cannot be told"),
             "see what is said of the database",
         ),
         _ => finding,

@@ -1,0 +1,242 @@
+//! Writing what waits in a queue: one script call for all of it.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, RedisResult, Script, ScriptInvocation, Value};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::append::{Appended, Item, NewEntry, Queued};
+use super::keys::{Feed, Keys, Shard};
+use super::link::{self, Link};
+use super::{Durability, Options, value};
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::model::ChannelId;
+
+/// The most items of one script call. Larger batches save little more per message, and hold up the rest of Redis.
+const BATCH_ITEMS_MAX: usize = 256;
+/// The channels of a feed whose epoch is remembered; for others the script looks it up.
+const EPOCHS_MAX: usize = 65_536;
+/// How often at most a log's expiry is put off.
+const REFRESH: Duration = Duration::from_secs(3_600);
+
+/// What the node knows of a log without asking.
+#[derive(Clone, Copy)]
+struct Known {
+    epoch: u64,
+    refreshed_at: Instant,
+}
+
+/// Writes one feed, and the logs of its shards.
+pub(super) struct Writer {
+    feed: Feed,
+    link: Link,
+    keys: Keys,
+    options: Options,
+    metrics: Metrics,
+    script: Script,
+    epochs: quick_cache::unsync::Cache<ChannelId, Known>,
+}
+
+impl Writer {
+    pub(super) fn new(feed: Feed, link: &Link, keys: &Keys, options: &Options, metrics: &Metrics) -> Self {
+        Self {
+            feed,
+            link: link.clone(),
+            keys: keys.clone(),
+            options: options.clone(),
+            metrics: metrics.clone(),
+            script: Script::new(include_str!("append.lua")),
+            epochs: quick_cache::unsync::Cache::new(EPOCHS_MAX),
+        }
+    }
+
+    /// One call is under way at a time, so that the order of the queue is the order of the log; what comes in meanwhile
+    /// makes the next batch.
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Queued>) {
+        let mut batch = Vec::with_capacity(BATCH_ITEMS_MAX);
+        while queue.recv_many(&mut batch, BATCH_ITEMS_MAX).await > 0 {
+            self.write(&mut batch).await;
+        }
+    }
+
+    async fn write(&mut self, batch: &mut Vec<Queued>) {
+        loop {
+            let Some(open) = self.link.open(batch[0].deadline).await else {
+                return self.refuse(batch.drain(..), Error::Unavailable, "Redis cannot be reached");
+            };
+            let now = Instant::now();
+            self.refuse(
+                batch.extract_if(.., |queued| queued.deadline <= now),
+                Error::Unavailable,
+                "Redis could not be reached in time",
+            );
+            if batch.is_empty() {
+                return;
+            }
+            let mut connection = open.connection.clone();
+            let reply = match self.script(&mut connection, batch).await {
+                Ok(reply) => reply,
+                Err(error) => {
+                    self.link.failed(&open, &error);
+                    match error {
+                        // Nothing was written: the next connection leads to who may write.
+                        error if link::is_elsewhere(&error) => continue,
+                        error if is_refusal(&error) => {
+                            return self.refuse(batch.drain(..), Error::Unavailable, &error.to_string());
+                        }
+                        error => return self.refuse(batch.drain(..), Error::OutcomeUnknown, &error.to_string()),
+                    }
+                }
+            };
+            match self.confirmed(&mut connection).await.and_then(|()| parse(batch, &reply)) {
+                Ok(answers) => self.answer(batch, answers),
+                Err(error) => {
+                    self.link.failed(&open, &error);
+                    self.refuse(batch.drain(..), Error::OutcomeUnknown, &error.to_string());
+                }
+            }
+            return;
+        }
+    }
+
+    async fn script(&mut self, connection: &mut MultiplexedConnection, batch: &[Queued]) -> RedisResult<Value> {
+        let (feed, options) = (self.feed, &self.options);
+        let mut shards: Vec<Shard> = batch.iter().filter_map(|queued| self.shard(&queued.item)).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        let mut call = self.script.prepare_invoke();
+        call.key(self.keys.feed(feed)).key(self.keys.feed_state(feed));
+        for shard in &shards {
+            call.key(self.keys.state(*shard)).key(self.keys.epochs(*shard));
+        }
+        call.arg(shards.len())
+            .arg(options.retention_messages)
+            .arg(options.retention.as_millis() as u64)
+            .arg(options.retention.as_secs() + 2 * REFRESH.as_secs())
+            .arg(options.dedupe.as_millis() as u64)
+            .arg(options.feed_window.as_millis() as u64)
+            .arg(options.feed_entries_max);
+        for queued in batch {
+            // 0 is none.
+            let number = self.shard(&queued.item).map_or(0, |shard| 1 + shards.partition_point(|other| *other < shard));
+            call.arg(number);
+            match &queued.item {
+                Item::Message(entry) => self.add_message(&mut call, entry),
+                Item::Notice(channel, json) => self.add_notice(&mut call, 'n', *channel, json),
+                Item::Removal(channel, json) => self.add_notice(&mut call, 'r', Some(*channel), json),
+                Item::Delete(channel, json) => self.add_notice(&mut call, 'd', Some(*channel), json),
+            }
+        }
+        call.invoke_async(connection).await
+    }
+
+    /// Waits for the replicas, where they are what an `ok` stands for.
+    async fn confirmed(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let Durability::Replica { replicas } = self.options.durability else { return Ok(()) };
+        // Less than the connection's own patience, so that the answer says how many there were.
+        let timeout_ms = (self.options.append_timeout / 2).as_millis() as u64;
+        let confirmed: usize = redis::cmd("WAIT").arg(replicas).arg(timeout_ms).query_async(connection).await?;
+        if confirmed < replicas { Err(value::unexpected("the confirmation of enough replicas")) } else { Ok(()) }
+    }
+
+    /// What a log is touched for has one.
+    fn shard(&self, item: &Item) -> Option<Shard> {
+        match item {
+            Item::Message(entry) => Some(self.keys.shard_of(entry.channel)),
+            Item::Removal(channel, _) | Item::Delete(channel, _) => Some(self.keys.shard_of(*channel)),
+            Item::Notice(..) => None,
+        }
+    }
+
+    fn add_message(&self, call: &mut ScriptInvocation<'_>, entry: &NewEntry) {
+        call.key(self.keys.log(entry.channel));
+        let fresh = self.epochs.get(&entry.channel).filter(|known| known.refreshed_at.elapsed() < REFRESH);
+        let epoch = fresh.map_or_else(|| format!("f{}", entry.epoch_floor), |known| known.epoch.to_string());
+        call.arg(format!("m {}", entry.channel)).arg(&entry.body).arg(epoch);
+        match &entry.once {
+            Some(once) => {
+                call.key(self.keys.once(self.keys.shard_of(entry.channel), &once.key)).arg(&once.content);
+            }
+            None => _ = call.arg(""),
+        }
+    }
+
+    fn add_notice(&self, call: &mut ScriptInvocation<'_>, kind: char, channel: Option<ChannelId>, json: &str) {
+        call.key(channel.map_or_else(|| self.keys.feed(self.feed), |channel| self.keys.log(channel)));
+        let channel = channel.map_or_else(String::new, |channel| channel.to_string());
+        call.arg(format!("{kind} {channel}")).arg(json).arg("").arg("");
+    }
+
+    fn answer(&mut self, batch: &mut Vec<Queued>, answers: Vec<Appended>) {
+        self.metrics.append_batch_messages.record(batch.len() as f64);
+        let now = Instant::now();
+        for (queued, answer) in batch.drain(..).zip(answers) {
+            self.metrics.append_seconds.record(now.duration_since(queued.queued_at));
+            if let (Item::Message(entry), Appended::Written(position, _)) = (&queued.item, answer) {
+                self.metrics.messages_appended_total.increment(1);
+                self.learn(entry.channel, position.epoch, now);
+            } else if let Appended::Duplicate(..) = answer {
+                self.metrics.messages_duplicate_total.increment(1);
+            }
+            let _ = queued.answer.send(match answer {
+                Appended::Failed => Err(Error::OutcomeUnknown(anyhow::anyhow!("a part of the script failed"))),
+                answer => Ok(answer),
+            });
+        }
+    }
+
+    fn learn(&mut self, channel: ChannelId, epoch: u64, now: Instant) {
+        let refreshed_at = match self.epochs.get(&channel) {
+            Some(known) if now.duration_since(known.refreshed_at) < REFRESH => known.refreshed_at,
+            _ => now,
+        };
+        self.epochs.insert(channel, Known { epoch, refreshed_at });
+    }
+
+    fn refuse(&self, batch: impl Iterator<Item = Queued>, error: impl Fn(anyhow::Error) -> Error, why: &str) {
+        for queued in batch {
+            let error = error(anyhow::anyhow!("{why}"));
+            self.metrics.append_failures_total.with([error.code()]).increment(1);
+            let _ = queued.answer.send(Err(error));
+        }
+    }
+}
+
+/// Whether Redis says by the error's code that it would not write at all.
+fn is_refusal(error: &RedisError) -> bool {
+    let codes = ["MISCONF", "OOM", "BUSY", "NOAUTH", "NOPERM", "CROSSSLOT"];
+    error.code().is_some_and(|code| codes.contains(&code))
+}
+
+fn parse(batch: &[Queued], reply: &Value) -> Result<Vec<Appended>, RedisError> {
+    let [now, answers @ ..] = value::list(reply)? else { return Err(value::unexpected("a time")) };
+    let now = value::number(now)?;
+    if answers.len() != batch.len() * 2 {
+        return Err(value::unexpected("two values an item"));
+    }
+    answers
+        .chunks_exact(2)
+        .map(|answer| {
+            let text = value::text(&answer[1])?;
+            let (first, second) = text.split_once(' ').unwrap_or((text, ""));
+            Ok(match value::number::<u8>(&answer[0])? {
+                1 => Appended::Written(parsed(first)?, now),
+                2 => Appended::Duplicate(parsed(first)?, parsed(second)?),
+                3 => Appended::Conflict,
+                4 => Appended::Gone,
+                5 => Appended::Announced(parsed(first)?),
+                6 => Appended::Deleted(if second.is_empty() { None } else { Some(parsed(second)?) }, parsed(first)?),
+                7 => Appended::Failed,
+                _ => return Err(value::unexpected("a known status")),
+            })
+        })
+        .collect()
+}
+
+fn parsed<T: FromStr>(text: &str) -> Result<T, RedisError> {
+    text.parse().map_err(|_| value::unexpected("what became of an item"))
+}
