@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tracing::warn;
 
 use super::Chat;
 use crate::broker::{self, Appended, NewEntry, Notice, Pending};
 use crate::error::{Error, Result};
+use crate::hub::Room;
 use crate::model::{Anchor, Caller, Channel, ChannelName, Ends, NewMessage, PageLimit, SessionId};
 use crate::protocol::{self, History, Sent};
 
@@ -90,16 +93,27 @@ impl Chat {
         Ok(History { events: events.collect::<Result<_>>()?, ends: page.ends, more })
     }
 
-    /// The ends of a channel's log; from memory where a room knows them.
+    /// The ends of a channel's log; from memory where a room knows them, else by a read that begins now, shared with all
+    /// who ask at the same time.
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn ends(&self, room: &crate::hub::Room, generation: u64) -> Result<Ends> {
+    pub async fn ends(&self, room: &Room, generation: u64) -> Result<Ends> {
         if let Some(ends) = room.ends(self.shared.rules.retention_messages) {
             return Ok(ends);
         }
-        let ends = self.shared.broker.ends(room.channel.id).await?;
-        room.learn(generation, ends);
+        let (asked_at, channel, broker) = (Instant::now(), room.channel.id, self.shared.broker.clone());
+        let read = move || {
+            let broker = broker.clone();
+            async move {
+                let ends = broker.ends(channel).await;
+                ends.inspect_err(|error| warn!(cause = error.cause().map(|c| format!("{c:#}")), "No ends of a log"))
+                    .ok()
+            }
+        };
+        let ends = self.shared.ends.ask(channel, read).await.flatten();
+        let ends = ends.ok_or_else(|| Error::Unavailable(anyhow::anyhow!("the ends of the log could not be read")))?;
+        room.learn(generation, ends, asked_at);
         Ok(ends)
     }
 }

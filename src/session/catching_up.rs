@@ -194,7 +194,7 @@ impl Session {
         let complete = found.frames().is_empty() || head.is_none_or(|head| subscription.cursor >= head);
         if complete {
             subscription.in_log = false;
-            subscription.room.learn(subscription.generation, found.ends());
+            subscription.room.learn(subscription.generation, found.ends(), found.read_at());
         } else {
             self.behind.push_back(id);
         }
