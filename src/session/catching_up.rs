@@ -114,7 +114,7 @@ impl Session {
         if subscription.in_log {
             self.behind.push_back(id);
         }
-        self.subscriptions.insert(id, subscription);
+        self.subscriptions.insert(id, Box::new(subscription));
         self.by_name.insert(name.clone(), id);
         Ok((id, ends))
     }
