@@ -93,27 +93,30 @@ impl Chat {
         Ok(History { events: events.collect::<Result<_>>()?, ends: page.ends, more })
     }
 
-    /// The ends of a channel's log; from memory where a room knows them, else by a read that begins now, shared with all
-    /// who ask at the same time.
+    /// The ends of a channel's log; from memory where the room knows them, else read once for all who ask at the time,
+    /// and never by a read that began before. `generation` is the one that the listener saw.
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn ends(&self, room: &Room, generation: u64) -> Result<Ends> {
-        if let Some(ends) = room.ends(self.shared.rules.retention_messages) {
+    pub async fn ends(&self, room: &Arc<Room>, generation: u64) -> Result<Ends> {
+        let retention = self.shared.rules.retention_messages;
+        if let Some(ends) = room.ends(retention) {
             return Ok(ends);
         }
-        let (asked_at, channel, broker) = (Instant::now(), room.channel.id, self.shared.broker.clone());
+        let (room, broker) = (room.clone(), self.shared.broker.clone());
         let read = move || {
-            let broker = broker.clone();
+            let (room, broker, asked_at) = (room.clone(), broker.clone(), Instant::now());
             async move {
-                let ends = broker.ends(channel).await;
-                ends.inspect_err(|error| warn!(cause = error.cause().map(|c| format!("{c:#}")), "No ends of a log"))
-                    .ok()
+                // Known by now, where the read before this one has told.
+                if let Some(ends) = room.ends(retention) {
+                    return Some(ends);
+                }
+                let ends = broker.ends(room.channel.id).await;
+                let ends = ends.inspect_err(|error| warn!(cause = error.cause().map(|c| format!("{c:#}")), "No ends"));
+                ends.inspect(|ends| room.learn(generation, *ends, asked_at)).ok()
             }
         };
-        let ends = self.shared.ends.ask(channel, read).await.flatten();
-        let ends = ends.ok_or_else(|| Error::Unavailable(anyhow::anyhow!("the ends of the log could not be read")))?;
-        room.learn(generation, ends, asked_at);
-        Ok(ends)
+        let ends = self.shared.ends.ask(generation, read).await.flatten();
+        ends.ok_or_else(|| Error::Unavailable(anyhow::anyhow!("the ends of the log could not be read")))
     }
 }

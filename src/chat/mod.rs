@@ -37,7 +37,7 @@ use crate::config::Limit;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::model::{Caller, ChannelId, Ends, UserId};
+use crate::model::{Caller, Ends, UserId};
 use crate::store::Store;
 use asking::Asking;
 use caches::Caches;
@@ -76,8 +76,8 @@ struct Shared {
     caches: Caches,
     revoked: Revoked,
     replay: Replay,
-    /// For the ends of logs; nothing where one could not be read.
-    ends: Asking<ChannelId, Option<Ends>>,
+    /// For the ends of logs, by the generation of the room; nothing where they could not be read.
+    ends: Asking<u64, Option<Ends>>,
     metrics: Metrics,
 }
 

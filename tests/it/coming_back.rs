@@ -10,7 +10,7 @@ use crate::support::{TestServer, TestUser};
 /// How many come back.
 const SESSIONS: usize = 60;
 /// How many messages each of them missed, about: more than a page, and no whole number of them.
-const MISSED: u64 = 100;
+const MISSED: u64 = 200;
 
 #[tokio::test]
 async fn where_somebody_has_caught_up_already_the_log_is_not_read_at_all() {
