@@ -9,6 +9,7 @@ use burble::model::{
     Channel, ChannelId, ChannelKind, ChannelName, Ends, Entry, NewMessage, Position, SessionId, Topic, UserId, UserName,
 };
 use burble::protocol::{self, Answer, Command, Event, Sent};
+use tokio::time::Instant;
 
 /// Something that is done again and again.
 pub(crate) struct HotPath {
@@ -116,7 +117,7 @@ fn subscribe(hub: &Hub, channel: &Arc<Channel>) -> Subscriber {
     let listener = Listener::new(wake.clone(), 0, SessionId::new(), UserId::new(), None);
     let (room, key) = hub.listen(channel, listener);
     let generation = room.seen(key).generation;
-    room.learn(generation, Ends { first: Some(position(0)), last: Some(position(0)) });
+    room.learn(generation, Ends { first: Some(position(0)), last: Some(position(0)) }, Instant::now());
     Subscriber { room, key, wake, cursor: position(0), generation }
 }
 

@@ -8,8 +8,8 @@ use super::{Broker, Options, value};
 use crate::error::{Error, Result};
 use crate::model::{Anchor, ChannelId, Ends, Entry, PageLimit, Position};
 
-/// How many entries are read at a time for those who catch up: a page stays under about 1 MiB.
-pub const PAGE_ENTRIES: u64 = 64;
+/// How many entries are read at a time for those who catch up: a page stays under about 2 MiB.
+pub const PAGE_ENTRIES: u64 = 128;
 
 /// A part of a log, as it was at one moment.
 #[derive(Debug, Default)]

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tracing::warn;
 
 use super::Chat;
 use crate::broker::{self, Appended, NewEntry, Notice, Pending};
 use crate::error::{Error, Result};
+use crate::hub::Room;
 use crate::model::{Anchor, Caller, Channel, ChannelName, Ends, NewMessage, PageLimit, SessionId};
 use crate::protocol::{self, History, Sent};
 
@@ -90,16 +93,30 @@ impl Chat {
         Ok(History { events: events.collect::<Result<_>>()?, ends: page.ends, more })
     }
 
-    /// The ends of a channel's log; from memory where a room knows them.
+    /// The ends of a channel's log; from memory where the room knows them, else read once for all who ask at the time,
+    /// and never by a read that began before. `generation` is the one that the listener saw.
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn ends(&self, room: &crate::hub::Room, generation: u64) -> Result<Ends> {
-        if let Some(ends) = room.ends(self.shared.rules.retention_messages) {
+    pub async fn ends(&self, room: &Arc<Room>, generation: u64) -> Result<Ends> {
+        let retention = self.shared.rules.retention_messages;
+        if let Some(ends) = room.ends(retention) {
             return Ok(ends);
         }
-        let ends = self.shared.broker.ends(room.channel.id).await?;
-        room.learn(generation, ends);
-        Ok(ends)
+        let (room, broker) = (room.clone(), self.shared.broker.clone());
+        let read = move || {
+            let (room, broker, asked_at) = (room.clone(), broker.clone(), Instant::now());
+            async move {
+                // Known by now, where the read before this one has told.
+                if let Some(ends) = room.ends(retention) {
+                    return Some(ends);
+                }
+                let ends = broker.ends(room.channel.id).await;
+                let ends = ends.inspect_err(|error| warn!(cause = error.cause().map(|c| format!("{c:#}")), "No ends"));
+                ends.inspect(|ends| room.learn(generation, *ends, asked_at)).ok()
+            }
+        };
+        let ends = self.shared.ends.ask(generation, read).await.flatten();
+        ends.ok_or_else(|| Error::Unavailable(anyhow::anyhow!("the ends of the log could not be read")))
     }
 }

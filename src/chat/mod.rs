@@ -1,6 +1,7 @@
 //! What a user may do: accounts, channels, members, messages. Knows the rules; leaves the wire to others.
 
 mod accounts;
+mod asking;
 mod attempts;
 mod caches;
 mod channels;
@@ -36,8 +37,9 @@ use crate::config::Limit;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
-use crate::model::{Caller, UserId};
+use crate::model::{Caller, Ends, UserId};
 use crate::store::Store;
+use asking::Asking;
 use caches::Caches;
 use revoked::Revoked;
 
@@ -74,6 +76,8 @@ struct Shared {
     caches: Caches,
     revoked: Revoked,
     replay: Replay,
+    /// For the ends of logs, by the generation of the room; nothing where they could not be read.
+    ends: Asking<u64, Option<Ends>>,
     metrics: Metrics,
 }
 
@@ -93,6 +97,7 @@ impl Chat {
         metrics: Metrics,
         tasks: TaskTracker,
     ) -> Result<Self> {
+        let ends = Asking::new(tasks.clone());
         let replay = Replay::new(broker.clone(), rules.replays, metrics.clone(), tasks);
         let shared = Shared {
             caches: Caches::new(metrics.clone()),
@@ -104,6 +109,7 @@ impl Chat {
             passwords,
             rules,
             replay,
+            ends,
             metrics,
         };
         let chat = Self { shared: Arc::new(shared) };

@@ -1,4 +1,4 @@
-//! Pages of the log for those who catch up: read once for all who ask at a time, whole ones kept for a while.
+//! Pages of the log for those who catch up: read once for all who ask at a time, and kept for a while.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, Shared};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::task::yield_now;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::model::{Channel, ChannelId, Ends, Position};
 use crate::protocol::{self, GapReason};
 
-/// The bytes of whole pages that are kept; beyond it the least used goes.
+/// The bytes of pages that are kept; beyond it the least used goes.
 const CACHE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// About how many pages that is.
 const CACHE_PAGES: usize = 2_048;
@@ -49,6 +49,11 @@ impl CatchUp {
     pub fn ends(&self) -> Ends {
         self.page.ends
     }
+
+    /// When that was, or a little before.
+    pub fn read_at(&self) -> Instant {
+        self.page.read_at
+    }
 }
 
 /// A page, encoded.
@@ -57,6 +62,14 @@ struct FramePage {
     ends: Ends,
     before: Option<Position>,
     expired: Option<u64>,
+    read_at: Instant,
+}
+
+impl FramePage {
+    /// Where the frame of this position is.
+    fn find(&self, position: Position) -> Option<usize> {
+        self.frames.binary_search_by_key(&position, |frame| frame.position).ok()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,15 +103,16 @@ struct Inner {
     tasks: TaskTracker,
     turns: Turns,
     flights: Mutex<HashMap<Key, Flight>>,
-    whole: Cache<Key, Arc<FramePage>, Bytes>,
+    /// What a page holds stays true, so it serves whoever needs a frame of it; one that was not full has grown since.
+    kept: Cache<Key, Arc<FramePage>, Bytes>,
 }
 
 impl Replay {
     /// `at_a_time` is how many sessions have a turn.
     pub(super) fn new(broker: Broker, at_a_time: Limit, metrics: Metrics, tasks: TaskTracker) -> Self {
-        let whole = Cache::with_weighter(CACHE_PAGES, CACHE_BYTES_MAX, Bytes);
+        let kept = Cache::with_weighter(CACHE_PAGES, CACHE_BYTES_MAX, Bytes);
         let turns = Turns::new(at_a_time, metrics.clone(), tasks.clone());
-        Self { shared: Arc::new(Inner { broker, metrics, tasks, turns, flights: Mutex::default(), whole }) }
+        Self { shared: Arc::new(Inner { broker, metrics, tasks, turns, flights: Mutex::default(), kept }) }
     }
 
     /// A turn of a session, for all that it reads.
@@ -145,11 +159,21 @@ impl Replay {
             if cursor == Position::BEGINNING { first.filter(|first| *first != cursor) } else { Some(cursor.next()) };
         if let Some(next) = next {
             let key = Key::Aligned(channel.id, generation, next.epoch, next.seq / PAGE_ENTRIES);
-            let page = self.page(channel, key).await?;
-            let from = page.frames.partition_point(|frame| frame.position < next);
-            let follows = page.frames.get(from).is_some_and(|frame| frame.position == next && next > cursor);
-            if follows || page.ends.last == Some(cursor) {
-                return Some(CatchUp { page, from, gap: None });
+            let kept = self.shared.kept.get(&key).filter(|page| page.find(next).is_some());
+            let page = match kept {
+                Some(page) => {
+                    self.shared.metrics.page_hits_total.increment(1);
+                    page
+                }
+                None => self.page(channel, key).await?,
+            };
+            match page.find(next).filter(|_| next > cursor) {
+                Some(from) => return Some(CatchUp { page, from, gap: None }),
+                None if page.ends.last == Some(cursor) => {
+                    let from = page.frames.len();
+                    return Some(CatchUp { page, from, gap: None });
+                }
+                None => {}
             }
         }
         let page = self.page(channel, Key::After(channel.id, generation, cursor)).await?;
@@ -159,10 +183,6 @@ impl Replay {
     }
 
     async fn page(&self, channel: &Arc<Channel>, key: Key) -> Option<Arc<FramePage>> {
-        if let Some(page) = self.shared.whole.get(&key) {
-            self.shared.metrics.page_hits_total.increment(1);
-            return Some(page);
-        }
         let flight = {
             let mut flights = self.shared.flights.lock().expect("nothing panics while it holds the flights");
             match flights.get(&key) {
@@ -189,8 +209,8 @@ impl Replay {
             match page {
                 Ok(page) => {
                     let page = Arc::new(page);
-                    if page.frames.len() as u64 == PAGE_ENTRIES && matches!(key, Key::Aligned(..)) {
-                        replay.shared.whole.insert(key, page.clone());
+                    if !page.frames.is_empty() && matches!(key, Key::Aligned(..)) {
+                        replay.shared.kept.insert(key, page.clone());
                     }
                     Some(page)
                 }
@@ -205,7 +225,7 @@ impl Replay {
 
     async fn read(&self, channel: &Channel, key: Key) -> Result<FramePage> {
         self.shared.metrics.page_reads_total.increment(1);
-        let broker = &self.shared.broker;
+        let (broker, read_at) = (&self.shared.broker, Instant::now());
         let Page { entries, ends, before, expired } = match key {
             Key::Aligned(id, _, epoch, number) => broker.aligned_page(id, epoch, number).await?,
             Key::After(id, _, position) => broker.page_after(id, position).await?,
@@ -215,7 +235,7 @@ impl Replay {
             at: entry.at,
             text: protocol::message(&channel.name, entry),
         });
-        Ok(FramePage { frames: frames.collect(), ends, before, expired })
+        Ok(FramePage { frames: frames.collect(), ends, before, expired, read_at })
     }
 }
 

@@ -28,8 +28,8 @@ struct Inner {
     listeners: Slab<Listener>,
     /// Another number is another ring: what was read from the log under an old one says nothing.
     generation: u64,
-    /// The oldest entry of the log, and when it was learnt.
-    first: Option<(Option<Position>, Instant)>,
+    /// What the log last told, and when it was asked.
+    told: Option<(Ends, Instant)>,
     touched: bool,
     doubted: bool,
     closed: bool,
@@ -115,7 +115,7 @@ impl Room {
             ring: Ring::default(),
             listeners: Slab::new(),
             generation,
-            first: None,
+            told: None,
             touched: false,
             doubted: false,
             closed: false,
@@ -164,25 +164,28 @@ impl Room {
     }
 
     /// The ends of the log, where the room knows them for certain: nothing is trimmed while the log is shorter than
-    /// `retention`.
+    /// `retention`, nor while nothing is added.
     pub fn ends(&self, retention: u64) -> Option<Ends> {
         let inner = self.inner();
         let head = inner.ring.head()?;
-        let (first, learnt_at) = inner.first?;
+        let (told, asked_at) = inner.told?;
         if head == Position::BEGINNING {
             return Some(Ends::default());
         }
-        let first = first?;
+        let first = told.first?;
         let whole = first.epoch == head.epoch && head.seq - first.seq < retention;
-        (whole && learnt_at.elapsed() < FIRST_KNOWN_FOR).then_some(Ends { first: Some(first), last: Some(head) })
+        let certain = (whole || told.last == Some(head)) && asked_at.elapsed() < FIRST_KNOWN_FOR;
+        certain.then_some(Ends { first: Some(first), last: Some(head) })
     }
 
     /// Takes note of what the log told, if it was asked under the room's generation.
-    pub fn learn(&self, generation: u64, ends: Ends) {
+    pub fn learn(&self, generation: u64, ends: Ends, asked_at: Instant) {
         let mut inner = self.inner();
         if inner.generation == generation {
             inner.ring.learn(ends.last.unwrap_or(Position::BEGINNING));
-            inner.first = Some((ends.first, Instant::now()));
+            if inner.told.is_none_or(|(_, before)| before < asked_at) {
+                inner.told = Some((ends, asked_at));
+            }
         }
     }
 
@@ -210,7 +213,7 @@ impl Room {
         let before = inner.ring.bytes();
         inner.ring.push(encode(&self.channel));
         if was_empty {
-            inner.first = Some((Some(position), Instant::now()));
+            inner.told = Some((Ends { first: Some(position), last: Some(position) }, Instant::now()));
         }
         let grown = inner.ring.bytes() as i64 - before as i64;
         (!std::mem::replace(&mut inner.touched, true), grown)
@@ -257,7 +260,7 @@ impl Room {
     pub(super) fn doubt(&self, generation: u64) -> usize {
         let mut inner = self.inner();
         let bytes = std::mem::take(&mut inner.ring).bytes();
-        inner.first = None;
+        inner.told = None;
         inner.generation = generation;
         inner.doubted = true;
         bytes

@@ -114,7 +114,7 @@ impl Session {
         if subscription.in_log {
             self.behind.push_back(id);
         }
-        self.subscriptions.insert(id, subscription);
+        self.subscriptions.insert(id, Box::new(subscription));
         self.by_name.insert(name.clone(), id);
         Ok((id, ends))
     }
@@ -194,7 +194,7 @@ impl Session {
         let complete = found.frames().is_empty() || head.is_none_or(|head| subscription.cursor >= head);
         if complete {
             subscription.in_log = false;
-            subscription.room.learn(subscription.generation, found.ends());
+            subscription.room.learn(subscription.generation, found.ends(), found.read_at());
         } else {
             self.behind.push_back(id);
         }

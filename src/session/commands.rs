@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::rate::Verdict;
 use super::socket::End;
-use super::{Sending, Session};
+use super::{Sending, Session, oldest};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::model::{Anchor, ChannelName, Ends, PageLimit, Position};
@@ -33,7 +33,7 @@ impl Session {
             Verdict::Flooding => return Err(End::Close(CloseCode::Flooding)),
         };
         if self.has_to_wait(&request) {
-            self.held = Some(request);
+            self.held = Some(Box::new(request));
             return Ok(());
         }
         // Boxed, here and below: what a command needs while it is carried out is no part of an idle session.
@@ -94,12 +94,12 @@ impl Session {
     /// Answers a send and all that are ready behind it, then goes on with the command that waited.
     pub(super) async fn answer_sends(&mut self, sending: Sending) -> Result<(), End> {
         self.answer_send(sending).await?;
-        while let Some(Some(sending)) = self.pending.next().now_or_never() {
+        while let Some(sending) = oldest(&mut self.pending).now_or_never() {
             self.answer_send(sending).await?;
         }
         match self.held.take() {
             Some(held) if self.has_to_wait(&held) => self.held = Some(held),
-            Some(held) => return Box::pin(self.carry_out(held)).await,
+            Some(held) => return Box::pin(self.carry_out(*held)).await,
             None => {}
         }
         Ok(())

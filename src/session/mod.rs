@@ -13,9 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesOrdered;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
@@ -118,14 +116,26 @@ impl Sessions {
         began: Instant,
     ) {
         let sessions = self.clone();
-        self.tasks.spawn(async move {
-            let (Some(upgraded), _kept) = upgrade.await else { return };
+        // Boxed, here and below: what it takes to begin, and to end, is no part of a session that lives.
+        let beginning = Box::pin(async move {
+            let (Some(upgraded), kept) = upgrade.await else { return None };
             sessions.metrics.sessions_opened_total.increment(1);
             sessions.metrics.sessions_open.increment(1.0);
-            let (end, who) = sessions.serve(upgraded, guest, entering, began).await;
-            sessions.metrics.sessions_open.decrement(1.0);
+            Some((sessions.begin(upgraded, guest, entering, began).await, kept))
+        });
+        let metrics = self.metrics.clone();
+        self.tasks.spawn(async move {
+            let Some((begun, _kept)) = beginning.await else { return };
+            let (end, who) = match begun {
+                Ok(mut session) => {
+                    let Err(end) = session.live().await;
+                    (end, Some(Box::pin(session.close(end)).await))
+                }
+                Err(ended) => ended,
+            };
+            metrics.sessions_open.decrement(1.0);
             let code = code(end);
-            sessions.metrics.sessions_closed_total.with([&code]).increment(1);
+            metrics.sessions_closed_total.with([&code]).increment(1);
             let seconds = began.elapsed().as_secs_f64();
             match who {
                 Some(Closed { session, user, commands, delivered }) => {
@@ -136,13 +146,14 @@ impl Sessions {
         });
     }
 
-    async fn serve(
+    /// Up to `welcome`; or how it ended before.
+    async fn begin(
         &self,
         upgraded: Upgraded,
         guest: Guest,
         entering: impl Send,
         began: Instant,
-    ) -> (End, Option<Closed>) {
+    ) -> Result<Box<Session>, (End, Option<Closed>)> {
         let wake = match &guest {
             Guest::Member(ticket) => ticket.wake.clone(),
             Guest::Stranger { .. } => Arc::default(),
@@ -155,17 +166,15 @@ impl Sessions {
         let ticket = match ticket {
             Ok(ticket) => ticket,
             Err(end) => {
-                Box::pin(socket.close(end, |_| {})).await;
-                return (end, None);
+                socket.close(end, |_| {}).await;
+                return Err((end, None));
             }
         };
-        let mut session = Session::new(self.clone(), ticket, socket);
-        let end = session.run(entering, began).await;
-        // Out of all channels before the goodbye: who lingers listens to nothing.
-        let Session { id, caller, socket, subscriptions, presence, rates, commands, delivered, .. } = session;
-        drop((subscriptions, presence));
-        Box::pin(socket.close(end, |bytes| _ = rates.pause(bytes))).await;
-        (end, Some(Closed { session: id, user: caller.name, commands, delivered }))
+        let mut session = Box::new(Session::new(self.clone(), ticket, socket));
+        if let Err(end) = session.enter(entering, began).await {
+            return Err((end, Some(session.close(end).await)));
+        }
+        Ok(session)
     }
 
     async fn socket(&self, upgraded: Upgraded, message_bytes_max: usize, wake: Arc<Wake>) -> Socket {
@@ -199,18 +208,19 @@ struct Session {
     presence: Presence,
     wake: Arc<Wake>,
     socket: Socket,
-    subscriptions: HashMap<u32, Subscription>,
+    /// Boxed, for a map has more places than it has entries.
+    subscriptions: HashMap<u32, Box<Subscription>>,
     by_name: HashMap<ChannelName, u32>,
     next_subscription: u32,
     /// Those that read the log, in turn.
     behind: VecDeque<u32>,
     /// The page that is being read, and for whom.
     page: Option<PageRead>,
-    /// The sends that wait for the log, and the channel they go to.
-    pending: FuturesOrdered<BoxFuture<'static, Sending>>,
+    /// The sends that wait for the log, in their order, and the channel they go to.
+    pending: VecDeque<BoxFuture<'static, Sending>>,
     pending_channel: Option<ChannelName>,
     /// The command that waits until they are answered.
-    held: Option<Request>,
+    held: Option<Box<Request>>,
     rates: Rates,
     /// Nothing is read before this.
     read_at: Option<Instant>,
@@ -255,7 +265,7 @@ impl Session {
             next_subscription: 0,
             behind: VecDeque::new(),
             page: None,
-            pending: FuturesOrdered::new(),
+            pending: VecDeque::new(),
             pending_channel: None,
             held: None,
             tick_at: None,
@@ -266,19 +276,21 @@ impl Session {
         }
     }
 
-    async fn run(&mut self, entering: impl Send, began: Instant) -> End {
-        let lived = async {
-            self.welcome().await?;
-            self.socket.flush().await?;
-            drop(entering);
-            self.all.metrics.session_establishment_seconds.record(began.elapsed());
-            self.set_timer();
-            self.live().await
-        };
-        match lived.await {
-            Err(end) => end,
-            Ok(never) => match never {},
-        }
+    async fn enter(&mut self, entering: impl Send, began: Instant) -> Result<(), End> {
+        self.welcome().await?;
+        self.socket.flush().await?;
+        drop(entering);
+        self.all.metrics.session_establishment_seconds.record(began.elapsed());
+        self.set_timer();
+        Ok(())
+    }
+
+    /// Says goodbye. Out of all channels before that: who lingers listens to nothing.
+    async fn close(self: Box<Self>, end: End) -> Closed {
+        let Session { id, caller, socket, subscriptions, presence, rates, commands, delivered, .. } = *self;
+        drop((subscriptions, presence));
+        socket.close(end, |bytes| _ = rates.pause(bytes)).await;
+        Closed { session: id, user: caller.name, commands, delivered }
     }
 
     /// Until the end. What was marked is looked at before anything is waited for, and what was written is flushed.
@@ -294,7 +306,7 @@ impl Session {
             tokio::select! {
                 incoming = self.socket.next(), if self.may_read() => self.take_in(incoming).await?,
                 () = self.wake.woken() => {}
-                Some(sending) = self.pending.next(), if !self.pending.is_empty() => self.answer_sends(sending).await?,
+                sending = oldest(&mut self.pending) => self.answer_sends(sending).await?,
                 (id, found) = page(&mut self.page) => self.catch_up(id, found).await?,
                 () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(Instant::now() + self.leave_after()),
                 () = at(self.read_at) => self.read_at = None,
@@ -401,7 +413,8 @@ impl Session {
         let goodbye = async {
             let after_ms = 50 + (random() * 950.0) as u64;
             self.say(&Event::Reconnect { after_ms }).await?;
-            while let Some(sending) = self.pending.next().await {
+            while !self.pending.is_empty() {
+                let sending = oldest(&mut self.pending).await;
                 self.answer_send(sending).await?;
             }
             self.socket.flush().await
@@ -423,10 +436,22 @@ async fn page(page: &mut Option<PageRead>) -> (u32, CatchUp) {
     }
 }
 
-/// At the time; never, where there is none.
+/// What became of the oldest send; never, where there is none. Cancel-safe.
+async fn oldest(pending: &mut VecDeque<BoxFuture<'static, Sending>>) -> Sending {
+    match pending.front_mut() {
+        Some(oldest) => {
+            let sending = oldest.await;
+            pending.pop_front();
+            sending
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// At the time; never, where there is none. Boxed: hardly any session has one.
 async fn at(time: Option<Instant>) {
     match time {
-        Some(time) => sleep_until(time).await,
+        Some(time) => Box::pin(sleep_until(time)).await,
         None => std::future::pending().await,
     }
 }

@@ -21,8 +21,9 @@ use crate::chat::Turn;
 use crate::hub::Wake;
 use crate::protocol::CloseCode;
 
-/// The read buffer of every connection. The library fills it at once, so its size is what an idle session costs.
-const READ_BUFFER: usize = 4 * 1024;
+/// The read buffer of every connection. The library fills it at once, so its size is what an idle session costs; a larger
+/// frame takes as many reads as it has parts of this size.
+const READ_BUFFER: usize = 1024;
 /// What is gathered before it is written: larger means fewer calls, and more memory after a burst.
 const WRITE_BUFFER: usize = 16 * 1024;
 /// Never reached: what does not fit the socket is waited for, so that one frame at most comes on top of what is gathered;
@@ -154,9 +155,17 @@ impl Socket {
         &mut self,
         mut poll: impl FnMut(&mut WebSocketStream<Wire>, &mut Context<'_>) -> Poll<Result<(), Error>>,
     ) -> Result<(), End> {
-        if let Some(done) = poll_fn(|cx| poll(&mut self.ws, cx)).now_or_never() {
-            return done.map_err(|_| End::Gone);
+        match poll_fn(|cx| poll(&mut self.ws, cx)).now_or_never() {
+            Some(done) => done.map_err(|_| End::Gone),
+            // Boxed: what waiting needs is no part of a session that has not to.
+            None => Box::pin(self.wait_for_peer(poll)).await,
         }
+    }
+
+    async fn wait_for_peer(
+        &mut self,
+        mut poll: impl FnMut(&mut WebSocketStream<Wire>, &mut Context<'_>) -> Poll<Result<(), Error>>,
+    ) -> Result<(), End> {
         if let Some(turn) = &self.turn {
             turn.pass_on();
         }

@@ -34,6 +34,8 @@ const BUSY_MAX: Duration = Duration::from_secs(4);
 const MIGRATE_MAX: Duration = Duration::from_secs(600);
 /// SQLite's readers. Each is a thread.
 const SQLITE_READERS_MAX: u32 = 4;
+/// The pages that each of them keeps. What is asked for again and again is remembered outside of the database.
+const SQLITE_CACHE_KIB: u32 = 512;
 /// A node's connections to Postgres; a server takes a hundred by default. More calls than these wait in a queue.
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// A connection to Postgres that nobody needed for so long is closed.
@@ -119,6 +121,8 @@ fn sqlite_options(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(BUSY_MAX)
         .foreign_keys(true)
+        // Negative: kibibytes.
+        .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
         .disable_statement_logging()
 }
 

@@ -6,6 +6,7 @@ mod admission;
 mod attempts;
 mod bench;
 mod channels;
+mod coming_back;
 mod command_line;
 mod contracts;
 mod crash;
