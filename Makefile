@@ -11,7 +11,7 @@ run: ## Install what is missing, build Burble and start it (ARGS="…" goes to i
 
 test: ## Install what the tests need and run them
 	@scripts/need.sh rust compiler redis postgres python nginx haproxy caddy traefik faketime prometheus
-	PATH="$$PATH:/usr/sbin:$$(scripts/postgres-bin.sh)" cargo test --locked --workspace
+	PATH="$$PATH:/usr/sbin:$$(scripts/postgres-bin.sh)" cargo test --locked --workspace $(ARGS)
 
 reliability: ## Break everything under load, and write docs/reliability.md (ARGS="--fault kill-node" for a part, unwritten)
 	@scripts/need.sh rust compiler redis postgres haproxy faketime

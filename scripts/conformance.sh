@@ -11,9 +11,10 @@ PATH=$PATH:/usr/sbin
 target=${CARGO_TARGET_DIR:-target}
 venv=$target/conformance/kosoku-$KOSOKU
 
-cargo build --locked --features conformance
+# BURBLE is a server that is built already, with the feature.
+[ -n "${BURBLE:-}" ] || cargo build --locked --features conformance
 if [ ! -x "$venv/bin/kosoku" ]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "kosoku==$KOSOKU"
 fi
-exec "$venv/bin/python" -B scripts/conformance "$(realpath "$target")/debug/burble" "$@"
+exec "$venv/bin/python" -B scripts/conformance "${BURBLE:-$(realpath "$target")/debug/burble}" "$@"
