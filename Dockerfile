@@ -11,7 +11,7 @@ RUN apt-get update \
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --profile dist --locked --bin burble \
+    cargo build --profile dist --locked --features jemalloc --bin burble \
  && install -m 755 target/dist/burble /usr/local/bin/burble
 
 FROM docker.io/library/debian:bookworm-slim AS node

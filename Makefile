@@ -20,7 +20,7 @@ reliability: ## Break everything under load, and write docs/reliability.md (ARGS
 
 bench: ## Measure everything beside a bare server, and write docs/performance.md (ARGS="--quick --only fanout" for a part, unwritten)
 	@scripts/need.sh rust compiler redis postgres
-	cargo build --release --locked --bin burble --bin burble-bench
+	cargo build --release --locked --features jemalloc --bin burble --bin burble-bench
 	@set -- $(ARGS); [ $$# -gt 0 ] || set -- --report docs/performance.md; target/release/burble-bench suite "$$@"
 
 instructions: ## Count the instructions of the hot paths, and compare with benches/instructions.txt (ARGS=--write to renew it)

@@ -15,7 +15,7 @@ when=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
 
 RUSTFLAGS="--remap-path-prefix=$PWD=burble --remap-path-prefix=$registry=crates ${RUSTFLAGS:-}" \
-    cargo build --profile dist --locked --bin burble
+    cargo build --profile dist --locked --features jemalloc --bin burble
 
 umask 022
 rm -rf "$folder"
