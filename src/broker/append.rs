@@ -92,6 +92,16 @@ pub(super) enum Item {
     Delete(ChannelId, String),
 }
 
+impl Item {
+    /// The bytes of its payload.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Message(entry) => entry.body.len(),
+            Self::Notice(_, json) | Self::Removal(_, json) | Self::Delete(_, json) => json.len(),
+        }
+    }
+}
+
 /// An item that waits to be written.
 pub(super) struct Queued {
     pub(super) item: Item,

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::Position;
 
-/// The most entries of one reply, each of what was written at once: bounds the memory of a reply.
+/// The most entries of one reply, each of what was written at once, mostly 1 MiB at most: bounds the memory of a reply.
 const READ_ENTRIES_MAX: usize = 16;
 /// How long a read waits for something new; a stop is noticed after it.
 const BLOCK: Duration = Duration::from_millis(2_000);

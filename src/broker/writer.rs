@@ -18,8 +18,11 @@ use crate::model::ChannelId;
 
 /// The most items of one script call. Larger batches save little more per message, and hold up the rest of Redis.
 const BATCH_ITEMS_MAX: usize = 256;
-/// The channels of a feed whose epoch is remembered; for others the script looks it up.
-const EPOCHS_MAX: usize = 65_536;
+/// The most bytes of one script call, unless a single item has more; it becomes one entry of the feed, and those bound what
+/// a node reads at a time.
+const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// The channels of each shard whose epoch is remembered; for others the script looks it up.
+const EPOCHS_MAX: usize = 4_096;
 /// How often at most a log's expiry is put off.
 const REFRESH: Duration = Duration::from_secs(3_600);
 
@@ -50,16 +53,19 @@ impl Writer {
             options: options.clone(),
             metrics: metrics.clone(),
             script: Script::new(include_str!("append.lua")),
-            epochs: quick_cache::unsync::Cache::new(EPOCHS_MAX),
+            epochs: quick_cache::unsync::Cache::new(EPOCHS_MAX * keys.shards(feed).count()),
         }
     }
 
     /// One call is under way at a time, so that the order of the queue is the order of the log; what comes in meanwhile
     /// makes the next batch.
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Queued>) {
-        let mut batch = Vec::with_capacity(BATCH_ITEMS_MAX);
-        while queue.recv_many(&mut batch, BATCH_ITEMS_MAX).await > 0 {
-            self.write(&mut batch).await;
+        let mut waiting = Vec::new();
+        while queue.recv_many(&mut waiting, BATCH_ITEMS_MAX).await > 0 {
+            while !waiting.is_empty() {
+                let mut batch = waiting.drain(..batch_len(&waiting)).collect();
+                self.write(&mut batch).await;
+            }
         }
     }
 
@@ -206,6 +212,16 @@ impl Writer {
     }
 }
 
+/// How many of those that wait go into one call: at least one.
+fn batch_len(waiting: &[Queued]) -> usize {
+    let mut bytes = 0;
+    let fits = |queued: &&Queued| {
+        bytes += queued.item.bytes();
+        bytes <= BATCH_BYTES_MAX
+    };
+    waiting.iter().take_while(fits).count().max(1)
+}
+
 /// Whether Redis says by the error's code that it would not write at all.
 fn is_refusal(error: &RedisError) -> bool {
     let codes = ["MISCONF", "OOM", "BUSY", "NOAUTH", "NOPERM", "CROSSSLOT"];
@@ -239,4 +255,57 @@ fn parse(batch: &[Queued], reply: &Value) -> Result<Vec<Appended>, RedisError> {
 
 fn parsed<T: FromStr>(text: &str) -> Result<T, RedisError> {
     text.parse().map_err(|_| value::unexpected("what became of an item"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::model::Position;
+
+    #[tokio::test]
+    async fn a_call_takes_what_fits_and_at_least_one_item() {
+        let lens = |kib: &[usize]| {
+            let queued = |kib: &usize| Queued {
+                item: Item::Notice(None, "x".repeat(kib * 1024)),
+                deadline: Instant::now(),
+                queued_at: Instant::now(),
+                answer: oneshot::channel().0,
+            };
+            batch_len(&kib.iter().map(queued).collect::<Vec<_>>())
+        };
+        assert_eq!(lens(&[1; 256]), 256);
+        assert_eq!(lens(&[512, 512, 1]), 2);
+        assert_eq!(lens(&[600, 600]), 1);
+        assert_eq!(lens(&[2_000, 1]), 1);
+    }
+
+    #[test]
+    fn the_reply_says_of_each_item_what_became_of_it() {
+        let text = |text: &str| Value::BulkString(text.into());
+        let queued = || Queued {
+            item: Item::Notice(None, String::new()),
+            deadline: Instant::now(),
+            queued_at: Instant::now(),
+            answer: oneshot::channel().0,
+        };
+        let answers = [(1, "5-1"), (2, "5-0 60"), (3, "5-0 60"), (4, ""), (5, "9"), (6, "10 5-1"), (6, "11 "), (7, "")];
+        let reply = answers.iter().flat_map(|(status, value)| [Value::Int(*status), text(value)]);
+        let reply = Value::Array([text("70")].into_iter().chain(reply).collect());
+        let batch: Vec<_> = answers.iter().map(|_| queued()).collect();
+        let at = |seq| Position { epoch: 5, seq };
+        let told = [
+            Appended::Written(at(1), 70),
+            Appended::Duplicate(at(0), 60),
+            Appended::Conflict,
+            Appended::Gone,
+            Appended::Announced(9),
+            Appended::Deleted(Some(at(1)), 10),
+            Appended::Deleted(None, 11),
+            Appended::Failed,
+        ];
+        assert_eq!(parse(&batch, &reply).unwrap(), told);
+        assert!(parse(&batch[1..], &reply).is_err());
+    }
 }
