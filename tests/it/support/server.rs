@@ -237,7 +237,7 @@ impl TestServer {
     }
 
     fn redis_socket(&self) -> PathBuf {
-        self.setup.data.path().join("data/redis/redis.sock")
+        Path::new(self.setup.get("DATA_DIR")).join("redis/redis.sock")
     }
 
     async fn launch(setup: Setup) -> Self {
