@@ -18,9 +18,10 @@ use crate::watch::Reading;
 
 /// What a server does before its memory is looked at: it has then used everything once.
 const WARM_UP: &str = "cases --repeat 20 --workers 10";
-/// Memory that has not gone down for so long has gone down as far as it does.
-const STILL: Duration = Duration::from_secs(3);
-const STILL_MAX: Duration = Duration::from_secs(40);
+/// Memory that has not gone down for so long has gone down as far as it does. A server may let go of what a session had only
+/// when its next timer would come; Burble's do so within a minute.
+const STILL: Duration = Duration::from_secs(20);
+const STILL_MAX: Duration = Duration::from_secs(90);
 /// Starts of which the median is taken.
 const STARTS: u32 = 5;
 
@@ -124,7 +125,7 @@ async fn still_rss_kib(pid: u32) -> Result<u64> {
     let start = Instant::now();
     let (mut lowest, mut since) = (Reading::of(pid)?.rss_kib, Instant::now());
     while since.elapsed() < STILL && start.elapsed() < STILL_MAX {
-        sleep(STILL / 10).await;
+        sleep(STILL / 40).await;
         let now = Reading::of(pid)?.rss_kib;
         if now < lowest {
             (lowest, since) = (now, Instant::now());
