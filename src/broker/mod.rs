@@ -225,9 +225,10 @@ impl Broker {
 
     /// Puts an entry into each feed, so that readers which were told to stop need not wait for one.
     pub fn wake_readers(&self) {
-        for number in 0..self.shared.keys.feeds().count() as u64 {
+        for feed in self.shared.keys.feeds() {
             // Where that fails the reader notices a little later.
-            let _ = self.announce(&Notice::Canary { node: self.shared.options.group.clone(), number });
+            let node = self.shared.options.group.clone();
+            let _ = self.announce(&Notice::Canary { node, number: feed.0 as u64 });
         }
     }
 
@@ -243,8 +244,8 @@ impl Broker {
     pub async fn probe(&self) -> Result<()> {
         let options = &self.shared.options;
         let node = &options.group;
-        let echoes = (0..self.shared.keys.feeds().count() as u64).map(|number| async move {
-            self.announced(&Notice::Canary { node: node.clone(), number }).await.map(drop)
+        let echoes = self.shared.keys.feeds().map(|feed| async move {
+            self.announced(&Notice::Canary { node: node.clone(), number: feed.0 as u64 }).await.map(drop)
         });
         match timeout(options.append_timeout, try_join_all(echoes)).await {
             Ok(Ok(_)) => Ok(()),

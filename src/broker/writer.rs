@@ -264,36 +264,30 @@ mod tests {
     use super::*;
     use crate::model::Position;
 
-    #[tokio::test]
-    async fn a_call_takes_what_fits_and_at_least_one_item() {
-        let lens = |kib: &[usize]| {
-            let queued = |kib: &usize| Queued {
-                item: Item::Notice(None, "x".repeat(kib * 1024)),
-                deadline: Instant::now(),
-                queued_at: Instant::now(),
-                answer: oneshot::channel().0,
-            };
-            batch_len(&kib.iter().map(queued).collect::<Vec<_>>())
+    fn queued(json: String) -> Queued {
+        let now = Instant::now();
+        Queued { item: Item::Notice(None, json), deadline: now, queued_at: now, answer: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn a_call_takes_what_fits_and_at_least_one_item() {
+        let len = |kib: &[usize]| {
+            let waiting: Vec<_> = kib.iter().map(|kib| queued("x".repeat(kib * 1024))).collect();
+            batch_len(&waiting)
         };
-        assert_eq!(lens(&[1; 256]), 256);
-        assert_eq!(lens(&[512, 512, 1]), 2);
-        assert_eq!(lens(&[600, 600]), 1);
-        assert_eq!(lens(&[2_000, 1]), 1);
+        assert_eq!(len(&[1; 256]), 256);
+        assert_eq!(len(&[512, 512, 1]), 2);
+        assert_eq!(len(&[600, 600]), 1);
+        assert_eq!(len(&[2_000, 1]), 1);
     }
 
     #[test]
     fn the_reply_says_of_each_item_what_became_of_it() {
         let text = |text: &str| Value::BulkString(text.into());
-        let queued = || Queued {
-            item: Item::Notice(None, String::new()),
-            deadline: Instant::now(),
-            queued_at: Instant::now(),
-            answer: oneshot::channel().0,
-        };
         let answers = [(1, "5-1"), (2, "5-0 60"), (3, "5-0 60"), (4, ""), (5, "9"), (6, "10 5-1"), (6, "11 "), (7, "")];
         let reply = answers.iter().flat_map(|(status, value)| [Value::Int(*status), text(value)]);
         let reply = Value::Array([text("70")].into_iter().chain(reply).collect());
-        let batch: Vec<_> = answers.iter().map(|_| queued()).collect();
+        let batch: Vec<_> = answers.iter().map(|_| queued(String::new())).collect();
         let at = |seq| Position { epoch: 5, seq };
         let told = [
             Appended::Written(at(1), 70),
