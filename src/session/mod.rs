@@ -34,7 +34,7 @@ use crate::protocol::{CloseCode, Event, FRAME_BYTES_MAX, Ref, Request, Sent, enc
 use catching_up::Subscription;
 use rate::Rates;
 use socket::{End, Incoming, Socket};
-use timer::{HORIZON, Timer};
+use timer::{HORIZON, Tick, Timer};
 
 /// The sends of one session that wait for the log; further commands wait in the socket.
 const PENDING_MAX: usize = 64;
@@ -226,7 +226,7 @@ struct Session {
     read_at: Option<Instant>,
     next_ping: Instant,
     /// When the next tick is due.
-    tick_at: Option<Instant>,
+    tick_at: Option<(Instant, Tick)>,
     told_expiring: bool,
     frames: Vec<Frame>,
     /// Commands that were read.
@@ -361,7 +361,7 @@ impl Session {
 
     async fn tick(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        self.tick_at = self.tick_at.filter(|at| *at > now);
+        self.tick_at.take_if(|(at, _)| *at <= now);
         if self.socket.seen_at + self.all.options.silence <= now {
             return Err(End::Close(CloseCode::Silent));
         }
@@ -388,9 +388,8 @@ impl Session {
         let told_in_ms = if self.told_expiring { left_ms } else { left_ms - EXPIRING_MS };
         let token = Duration::from_millis(u64::try_from(told_in_ms).unwrap_or(0));
         let due = self.next_ping.min(silent_at).saturating_duration_since(now).min(token).min(HORIZON);
-        if self.tick_at.is_none_or(|at| now + due + SAME < at) {
-            self.tick_at = Some(now + due);
-            self.all.timer.tick_after(&self.wake, due);
+        if self.tick_at.as_ref().is_none_or(|(at, _)| now + due + SAME < *at) {
+            self.tick_at = Some((now + due, self.all.timer.tick_after(&self.wake, due)));
         }
     }
 

@@ -30,7 +30,7 @@ const WRITE_BUFFER: usize = 16 * 1024;
 /// and the largest, a page of history, has less than 13 MiB. A frame beyond it would end the connection.
 const WRITE_BUFFER_MAX: usize = 32 * 1024 * 1024;
 /// What is read at a time of what nobody wants any more.
-const REST_BUFFER: usize = 64 * 1024;
+const REST_BUFFER: usize = 8 * 1024;
 /// How long the peer has to read the last frame.
 const LINGER: Duration = Duration::from_secs(2);
 
