@@ -2,11 +2,11 @@
 //! messages.
 
 use std::ffi::OsStr;
-use std::io::{IsTerminal, Write, stdout};
-use std::mem;
+use std::io::{self, BufWriter, IsTerminal, Write, stdout};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{mem, thread};
 
 use anyhow::{Context, anyhow};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -32,6 +32,8 @@ const QUIET: &str = "sqlx=warn,sea_orm=warn,sea_orm_migration=warn,hyper=warn,hy
 const LOG_FILES_MAX: usize = 14;
 /// Lines that wait for a slow disk or terminal. Beyond it lines are dropped: no session waits for the log.
 const LOG_LINES_MAX: usize = 16_384;
+/// How long lines are gathered after the log was written.
+const LOG_PAUSE: Duration = Duration::from_millis(10);
 /// Between two upkeeps, every sample of a histogram waits in memory.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -87,7 +89,25 @@ pub fn init(log: &Log) -> anyhow::Result<Logs> {
 }
 
 fn non_blocking(writer: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    let writer = Gathering(BufWriter::new(writer));
     NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LOG_LINES_MAX).finish(writer)
+}
+
+/// Writes a first line at once, and what comes in the pause after it together: on a busy node, a thread that is woken for
+/// every line costs more than the line.
+struct Gathering<W: Write>(BufWriter<W>);
+
+impl<W: Write> Write for Gathering<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    /// Called when no further line waits.
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.0.flush();
+        thread::sleep(LOG_PAUSE);
+        flushed
+    }
 }
 
 fn layer(
