@@ -27,7 +27,10 @@ impl Sending {
     /// `unavailable` (not written), `outcome_unknown`, `cid_conflict`, `channel_not_found`.
     pub async fn outcome(self) -> Result<Sent> {
         match broker::outcome(self.pending).await? {
-            Appended::Written(id, at) => Ok(Sent { id, at, dup: false }),
+            Appended::Written(id, at) => {
+                self.chat.shared.hub.written(self.channel.id, id);
+                Ok(Sent { id, at, dup: false })
+            }
             Appended::Duplicate(id, at) => Ok(Sent { id, at, dup: true }),
             Appended::Conflict => Err(Error::CidConflict),
             Appended::Gone => {

@@ -4,8 +4,8 @@ mod ring;
 mod room;
 mod wake;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -20,6 +20,10 @@ use crate::metrics::Metrics;
 use crate::model::{Channel, ChannelId, Position, SessionId, SignInId, UserId};
 use crate::protocol::LeftReason;
 
+/// The rooms without listeners that are kept: they go on following the feed, so that who comes back soon asks the log for
+/// nothing. Beyond it the one that was left first goes.
+const IDLE_ROOMS_MAX: usize = 1_024;
+
 /// The node's memory of its listeners; clones share it.
 #[derive(Clone)]
 pub struct Hub {
@@ -27,10 +31,17 @@ pub struct Hub {
 }
 
 struct Shared {
-    rooms: Mutex<HashMap<ChannelId, Arc<Room>>>,
+    rooms: Mutex<Rooms>,
     people: Mutex<People>,
     generations: AtomicU64,
     metrics: Metrics,
+}
+
+#[derive(Default)]
+struct Rooms {
+    by_channel: HashMap<ChannelId, Arc<Room>>,
+    /// Those that were left, in that order; somebody may be back in them.
+    idle: VecDeque<Arc<Room>>,
 }
 
 #[derive(Default)]
@@ -59,17 +70,30 @@ impl Hub {
         loop {
             let room = self.room_or_new(channel);
             match room.listen(&listener) {
-                Some(key) => return (room, key),
-                // The last listener left in between; the room is no longer in the map, or about to be taken out.
-                None => self.forget(&room),
+                Some((key, first)) => {
+                    if first {
+                        self.shared.metrics.rooms.increment(1.0);
+                    }
+                    return (room, key);
+                }
+                // It was closed in between; it is no longer in the map, or about to be taken out.
+                None => self.rooms().forget(&room),
             }
         }
     }
 
-    /// Ends what [`Hub::listen`] began. A room without listeners is dropped: what nobody listens to costs nothing.
+    /// Ends what [`Hub::listen`] began. A room without listeners has no frames, and few are kept.
     pub fn unlisten(&self, room: &Arc<Room>, key: ListenerKey) {
-        if room.unlisten(key) {
-            self.forget(room);
+        let Some(bytes) = room.unlisten(key) else { return };
+        self.shared.metrics.rooms.decrement(1.0);
+        self.shared.metrics.ring_bytes.decrement(bytes as f64);
+        self.rooms().keep(room);
+    }
+
+    /// Takes note that a sender is about to be told of a position: nobody who asks afterwards is told of an end before it.
+    pub fn written(&self, channel: ChannelId, position: Position) {
+        if let Some(room) = self.room(channel) {
+            room.written(position);
         }
     }
 
@@ -117,21 +141,25 @@ impl Hub {
         for (wake, subscription) in room.end(membership, Ended { last, reason }) {
             wake.mark(subscription);
         }
+        if reason == LeftReason::Deleted {
+            self.rooms().close(&room);
+        }
     }
 
     /// Forgets what the node believes of the rooms that `concerned` names: everybody in them waits for
     /// [`Hub::trust`], and then asks the log again.
     pub fn doubt(&self, concerned: impl Fn(ChannelId) -> bool) {
-        let rooms: Vec<_> = self.rooms().values().filter(|room| concerned(room.channel.id)).cloned().collect();
-        for room in rooms {
+        let rooms = self.rooms().all();
+        for room in rooms.iter().filter(|room| concerned(room.channel.id)) {
             let bytes = room.doubt(self.generation());
             self.shared.metrics.ring_bytes.decrement(bytes as f64);
+            self.rooms().close(room);
         }
     }
 
     /// The rooms whose listeners have to be checked anew.
     pub fn doubted(&self) -> Vec<Doubted> {
-        let rooms: Vec<_> = self.rooms().values().cloned().collect();
+        let rooms = self.rooms().all();
         rooms.iter().filter_map(Room::doubted).collect()
     }
 
@@ -180,38 +208,62 @@ impl Hub {
     }
 
     fn room_or_new(&self, channel: &Arc<Channel>) -> Arc<Room> {
-        let mut rooms = self.rooms();
-        let room = rooms.entry(channel.id).or_insert_with(|| Arc::new(Room::new(channel.clone(), self.generation())));
-        let room = room.clone();
-        self.shared.metrics.rooms.set(rooms.len() as f64);
-        room
+        let new = || Arc::new(Room::new(channel.clone(), self.generation()));
+        self.rooms().by_channel.entry(channel.id).or_insert_with(new).clone()
     }
 
     fn room(&self, channel: ChannelId) -> Option<Arc<Room>> {
-        self.rooms().get(&channel).cloned()
-    }
-
-    fn forget(&self, room: &Arc<Room>) {
-        let mut rooms = self.rooms();
-        if let Entry::Occupied(found) = rooms.entry(room.channel.id)
-            && Arc::ptr_eq(found.get(), room)
-        {
-            found.remove();
-            self.shared.metrics.ring_bytes.decrement(room.bytes() as f64);
-        }
-        self.shared.metrics.rooms.set(rooms.len() as f64);
+        self.rooms().by_channel.get(&channel).cloned()
     }
 
     fn generation(&self) -> u64 {
         self.shared.generations.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn rooms(&self) -> MutexGuard<'_, HashMap<ChannelId, Arc<Room>>> {
+    fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.shared.rooms.lock().expect("nothing panics while it holds the rooms")
     }
 
     fn people(&self) -> MutexGuard<'_, People> {
         self.shared.people.lock().expect("nothing panics while it holds the people")
+    }
+}
+
+impl Rooms {
+    fn all(&self) -> Vec<Arc<Room>> {
+        self.by_channel.values().cloned().collect()
+    }
+
+    /// Keeps a room that was left, in place of the one that was left first.
+    fn keep(&mut self, room: &Arc<Room>) {
+        if !room.set_idle(true) {
+            self.idle.push_back(room.clone());
+        }
+        if self.idle.len() > IDLE_ROOMS_MAX
+            && let Some(oldest) = self.idle.pop_front()
+        {
+            oldest.set_idle(false);
+            self.close(&oldest);
+        }
+    }
+
+    /// Closes a room and forgets it, unless somebody listens.
+    fn close(&mut self, room: &Arc<Room>) {
+        if room.close() {
+            self.forget(room);
+        }
+    }
+
+    fn forget(&mut self, room: &Arc<Room>) {
+        if let Entry::Occupied(found) = self.by_channel.entry(room.channel.id)
+            && Arc::ptr_eq(found.get(), room)
+        {
+            found.remove();
+        }
+        // What a peak leaves behind.
+        if self.by_channel.len() < self.by_channel.capacity() / 8 {
+            self.by_channel.shrink_to(2 * self.by_channel.len() + IDLE_ROOMS_MAX);
+        }
     }
 }
 
@@ -240,5 +292,101 @@ impl Drop for Presence {
                 wakes.remove();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{ChannelKind, Ends, Topic};
+
+    const RETENTION: u64 = 100;
+
+    fn channel(number: usize) -> Arc<Channel> {
+        let topic = Topic::try_from(String::new()).unwrap();
+        let (id, name) = (ChannelId(Uuid::from_u128(number as u128)), format!("tea-{number}").parse().unwrap());
+        Arc::new(Channel { id, name, kind: ChannelKind::Public, topic, created_at: 0, epoch_floor: 0 })
+    }
+
+    fn listener() -> Listener {
+        Listener::new(Arc::default(), 0, SessionId(Uuid::nil()), UserId(Uuid::nil()), None)
+    }
+
+    fn at(seq: u64) -> Position {
+        Position { epoch: 1, seq }
+    }
+
+    fn deliver(hub: &Hub, channel: &Channel, seq: u64) -> usize {
+        let mut encoded = 0;
+        hub.deliver(channel.id, at(seq), &mut Touched::default(), |_| {
+            encoded += 1;
+            Frame { position: at(seq), at: 0, text: "x".into() }
+        });
+        encoded
+    }
+
+    /// A channel that was joined, learnt about and left.
+    fn left(hub: &Hub, number: usize) -> Arc<Channel> {
+        let channel = channel(number);
+        let (room, key) = hub.listen(&channel, listener());
+        let generation = room.seen(key).generation;
+        room.learn(generation, Ends { first: Some(at(0)), last: Some(at(5)) }, Instant::now());
+        hub.unlisten(&room, key);
+        channel
+    }
+
+    fn ends(hub: &Hub, channel: &Arc<Channel>) -> Option<Position> {
+        let (room, key) = hub.listen(channel, listener());
+        let ends = room.ends(RETENTION);
+        hub.unlisten(&room, key);
+        ends.map(|ends| ends.last.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_room_that_was_left_follows_its_log_without_frames() {
+        let hub = Hub::new(Metrics::unobserved());
+        let channel = left(&hub, 1);
+        assert_eq!(ends(&hub, &channel), Some(at(5)));
+        assert_eq!(deliver(&hub, &channel, 6), 0, "nobody listens, so nothing is encoded");
+        assert_eq!(ends(&hub, &channel), Some(at(6)));
+        let (room, key) = hub.listen(&channel, listener());
+        assert_eq!(deliver(&hub, &channel, 7), 1);
+        assert!(room.serves(at(6)) && !room.serves(at(5)));
+        hub.unlisten(&room, key);
+        assert!(!room.serves(at(6)) && room.serves(at(7)), "the frames have gone");
+    }
+
+    #[tokio::test]
+    async fn nobody_is_told_of_an_end_before_what_a_sender_was_told_of() {
+        let hub = Hub::new(Metrics::unobserved());
+        let channel = left(&hub, 1);
+        hub.written(channel.id, at(6));
+        assert_eq!(ends(&hub, &channel), None, "the feed has not brought it yet: the log is asked");
+        deliver(&hub, &channel, 6);
+        assert_eq!(ends(&hub, &channel), Some(at(6)));
+    }
+
+    #[tokio::test]
+    async fn few_rooms_without_listeners_are_kept_and_none_in_doubt_or_deleted() {
+        let hub = Hub::new(Metrics::unobserved());
+        let channels: Vec<_> = (0..=IDLE_ROOMS_MAX).map(|number| left(&hub, number)).collect();
+        assert_eq!(hub.rooms().by_channel.len(), IDLE_ROOMS_MAX);
+        assert_eq!(ends(&hub, &channels[IDLE_ROOMS_MAX]), Some(at(5)));
+        assert_eq!(ends(&hub, &channels[0]), None, "the one that was left first");
+
+        let (room, key) = hub.listen(&channels[9], listener());
+        (0..2 * IDLE_ROOMS_MAX).for_each(|number| _ = left(&hub, IDLE_ROOMS_MAX + number));
+        assert!(room.ends(RETENTION).is_some(), "somebody is back in it");
+        assert!(Arc::ptr_eq(&hub.listen(&channels[9], listener()).0, &room));
+        hub.end(channels[9].id, None, Position::BEGINNING, LeftReason::Deleted);
+        assert!(room.seen(key).ended.is_some());
+
+        hub.end(ChannelId(Uuid::from_u128(3 * IDLE_ROOMS_MAX as u128 - 1)), None, at(5), LeftReason::Deleted);
+        assert_eq!(ends(&hub, &channel(3 * IDLE_ROOMS_MAX - 1)), None);
+        hub.doubt(|_| true);
+        assert_eq!(hub.rooms().by_channel.len(), 1, "but the one with listeners");
     }
 }

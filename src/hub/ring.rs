@@ -74,6 +74,19 @@ impl Ring {
         }
     }
 
+    /// Keeps of what there is, and of what comes, the head alone. Tells how many bytes are given back.
+    pub(super) fn forget_frames(&mut self) -> usize {
+        self.base = self.head();
+        self.frames = VecDeque::new();
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Takes note of a frame that is not kept.
+    pub(super) fn pass(&mut self, position: Position) {
+        self.forget_frames();
+        self.base = Some(position);
+    }
+
     /// Where what follows the cursor is.
     pub(super) fn find(&self, cursor: Position) -> Found {
         let next = self.frames.partition_point(|frame| frame.position <= cursor);
@@ -160,6 +173,17 @@ mod tests {
         assert_eq!(ring.find(Position::BEGINNING), Found::Head);
         ring.push(frame(at(7, 0)));
         assert_eq!(next(&ring, Position::BEGINNING), [at(7, 0)]);
+    }
+
+    #[test]
+    fn a_ring_without_frames_knows_its_head_still() {
+        let mut ring = Ring::default();
+        ring.push(frame(at(1, 0)));
+        assert_eq!((ring.forget_frames(), ring.bytes(), ring.head()), (1, 0, Some(at(1, 0))));
+        ring.pass(at(1, 1));
+        assert_eq!((ring.find(at(1, 1)), ring.find(at(1, 0))), (Found::Head, Found::Elsewhere));
+        ring.push(frame(at(1, 2)));
+        assert_eq!(next(&ring, at(1, 1)), [at(1, 2)]);
     }
 
     #[test]

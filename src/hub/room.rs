@@ -16,7 +16,7 @@ const READ_FRAMES_MAX: usize = 64;
 /// For how long the log's oldest entry is taken for known.
 const FIRST_KNOWN_FOR: Duration = Duration::from_secs(60);
 
-/// A channel with listeners.
+/// A channel with listeners, or one that had some a short while ago.
 pub struct Room {
     /// The channel.
     pub channel: Arc<Channel>,
@@ -30,8 +30,12 @@ struct Inner {
     generation: u64,
     /// What the log last told, and when it was asked.
     told: Option<(Ends, Instant)>,
+    /// The last position that a sender here was told of: the feed may not have brought it yet.
+    written: Position,
     touched: bool,
     doubted: bool,
+    /// It waits among those without listeners.
+    idle: bool,
     closed: bool,
 }
 
@@ -116,8 +120,10 @@ impl Room {
             listeners: Slab::new(),
             generation,
             told: None,
+            written: Position::BEGINNING,
             touched: false,
             doubted: false,
+            idle: false,
             closed: false,
         };
         Self { channel, inner: Mutex::new(inner) }
@@ -164,10 +170,10 @@ impl Room {
     }
 
     /// The ends of the log, where the room knows them for certain: nothing is trimmed while the log is shorter than
-    /// `retention`, nor while nothing is added.
+    /// `retention`, nor while nothing is added. Whoever was told of a message is never told of an end before it.
     pub fn ends(&self, retention: u64) -> Option<Ends> {
         let inner = self.inner();
-        let head = inner.ring.head()?;
+        let head = inner.ring.head().filter(|head| *head >= inner.written)?;
         let (told, asked_at) = inner.told?;
         if head == Position::BEGINNING {
             return Some(Ends::default());
@@ -189,38 +195,60 @@ impl Room {
         }
     }
 
-    pub(super) fn listen(&self, listener: &Listener) -> Option<ListenerKey> {
+    /// A sender on this node is being told of this position.
+    pub(super) fn written(&self, position: Position) {
         let mut inner = self.inner();
-        (!inner.closed).then(|| ListenerKey(inner.listeners.insert(listener.clone())))
+        inner.written = inner.written.max(position);
     }
 
-    /// Whether that was the last one; then nobody can come in any more.
-    pub(super) fn unlisten(&self, key: ListenerKey) -> bool {
+    /// Lets a listener in, and tells whether it is the first; `None` where nobody can come in any more.
+    pub(super) fn listen(&self, listener: &Listener) -> Option<(ListenerKey, bool)> {
+        let mut inner = self.inner();
+        let first = inner.listeners.is_empty();
+        (!inner.closed).then(|| (ListenerKey(inner.listeners.insert(listener.clone())), first))
+    }
+
+    /// Where that was the last one, the frames go: how many bytes they had.
+    pub(super) fn unlisten(&self, key: ListenerKey) -> Option<usize> {
         let mut inner = self.inner();
         inner.listeners.remove(key.0);
+        inner.listeners.is_empty().then(|| {
+            inner.listeners = Slab::new();
+            inner.ring.forget_frames()
+        })
+    }
+
+    /// Whether it waits among the rooms without listeners; tells whether it did before.
+    pub(super) fn set_idle(&self, idle: bool) -> bool {
+        std::mem::replace(&mut self.inner().idle, idle)
+    }
+
+    /// Closes it unless somebody listens: then nobody can come in any more.
+    pub(super) fn close(&self) -> bool {
+        let mut inner = self.inner();
         inner.closed = inner.listeners.is_empty();
         inner.closed
     }
 
     /// Adds a frame; tells whether the room has to be woken, the first time since it was, and by how many bytes the ring
-    /// has grown. A room that nobody listens to any more takes nothing.
+    /// has grown. A room that nobody listens to takes note of the position alone.
     pub(super) fn push(&self, position: Position, encode: impl FnOnce(&Channel) -> Frame) -> (bool, i64) {
         let mut inner = self.inner();
         if inner.closed || inner.ring.head().is_some_and(|head| position <= head) {
             return (false, 0);
         }
         let was_empty = inner.ring.head() == Some(Position::BEGINNING);
-        let before = inner.ring.bytes();
-        inner.ring.push(encode(&self.channel));
         if was_empty {
             inner.told = Some((Ends { first: Some(position), last: Some(position) }, Instant::now()));
         }
+        if inner.listeners.is_empty() {
+            inner.ring.pass(position);
+            return (false, 0);
+        }
+        let before = inner.ring.bytes();
+        inner.ring.push(encode(&self.channel));
         let grown = inner.ring.bytes() as i64 - before as i64;
         (!std::mem::replace(&mut inner.touched, true), grown)
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.inner().ring.bytes()
     }
 
     pub(super) fn collect(&self, woken: &mut Vec<(Arc<Wake>, u32)>) {
@@ -261,6 +289,7 @@ impl Room {
         let mut inner = self.inner();
         let bytes = std::mem::take(&mut inner.ring).bytes();
         inner.told = None;
+        inner.written = Position::BEGINNING;
         inner.generation = generation;
         inner.doubted = true;
         bytes
