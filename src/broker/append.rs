@@ -84,8 +84,8 @@ pub type Pending = oneshot::Receiver<Result<Appended>>;
 pub(super) enum Item {
     /// A message.
     Message(NewEntry),
-    /// A notice (its JSON) of a channel or of none.
-    Notice(Option<ChannelId>, String),
+    /// A notice (its JSON).
+    Notice(String),
     /// A notice of a removal: takes the log's head along.
     Removal(ChannelId, String),
     /// Delete the log.
@@ -97,7 +97,7 @@ impl Item {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Message(entry) => entry.body.len(),
-            Self::Notice(_, json) | Self::Removal(_, json) | Self::Delete(_, json) => json.len(),
+            Self::Notice(json) | Self::Removal(_, json) | Self::Delete(_, json) => json.len(),
         }
     }
 }

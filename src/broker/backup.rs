@@ -91,7 +91,7 @@ fn parts(manifest: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Without its floor, a shard takes the next node's connection for one to another primary, whatever the durability.
+/// Without its floor, a feed takes the next node's connection for one to another primary, whatever the durability.
 async fn forget_floors(socket: &Path, prefix: &str) -> anyhow::Result<()> {
     let installation = Keys::new(prefix, 0, false).installation();
     let shards = embedded::ask(socket, &format!("HGET {installation} feeds")).await?;
@@ -99,7 +99,7 @@ async fn forget_floors(socket: &Path, prefix: &str) -> anyhow::Result<()> {
         bail!("this backup is of another PUBSUB_PREFIX than {prefix}: Redis answers {shards} about its feeds")
     };
     let keys = Keys::new(prefix, shards, false);
-    for state in keys.feeds().flat_map(|feed| keys.shards(feed)).map(|shard| keys.state(shard)) {
+    for state in keys.feeds().map(|feed| keys.state(feed)) {
         let answer = embedded::ask(socket, &format!("HDEL {state} floor")).await?;
         ensure!(answer.starts_with(':'), "Redis answers {answer}");
     }

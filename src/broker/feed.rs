@@ -112,7 +112,7 @@ impl FeedReader {
             links,
             feed,
             key: keys.feed(feed),
-            state: keys.feed_state(feed),
+            state: keys.state(feed),
             last: Position::BEGINNING,
             handled: 0,
         };

@@ -142,7 +142,7 @@ impl Reader {
         let feed = keys.feed_of(channel);
         let link = &self.links[feed.0];
         let mut call = broker.shared.read_script.prepare_invoke();
-        call.key(keys.log(channel)).key(keys.feed_state(feed)).key(keys.epochs(keys.shard_of(channel)));
+        call.key(keys.log(channel)).key(keys.state(feed)).key(keys.epochs(keys.shard_of(channel)));
         call.arg(&part.low).arg(&part.high).arg(part.count).arg(u8::from(part.descending));
         call.arg(part.at.map_or_else(String::new, |position| position.to_string())).arg(channel.to_string());
         loop {

@@ -66,14 +66,10 @@ impl Keys {
         format!("{}:{{{}}}:feed", self.prefix, self.tags[feed.0])
     }
 
-    /// Where the number of a feed's last entry is: the state of the shard whose tag it has.
-    pub(super) fn feed_state(&self, feed: Feed) -> String {
-        self.state(Shard(feed.0))
-    }
-
-    /// The epoch floor of a shard, and the primary that was seen last.
-    pub(super) fn state(&self, shard: Shard) -> String {
-        format!("{}:{{{}}}:state", self.prefix, self.tags[shard.0])
+    /// What is known of a feed: the number of its last item, the epoch floor of its logs, and the primary that was seen
+    /// last.
+    pub(super) fn state(&self, feed: Feed) -> String {
+        format!("{}:{{{}}}:state", self.prefix, self.tags[feed.0])
     }
 
     /// The last epoch of each log of the shard; outlives a log that expires.
@@ -110,6 +106,11 @@ impl Keys {
     pub(super) fn janitor(&self) -> String {
         format!("{}:janitor", self.prefix)
     }
+}
+
+/// The channel that a log, by its key, belongs to.
+pub(super) fn channel_of(log: &str) -> Option<ChannelId> {
+    log.rsplit_once(":log:")?.1.parse().ok()
 }
 
 /// The slot of a Redis Cluster that a key without a hash tag falls into.

@@ -187,11 +187,7 @@ impl Broker {
         let item = match *notice {
             Notice::Change(Change::Removed { channel, .. }) => Item::Removal(channel, json),
             Notice::Change(Change::Deleted { channel, .. }) => Item::Delete(channel, json),
-            Notice::Typing { channel, .. }
-            | Notice::Change(Change::Role { channel, .. } | Change::Changed { channel, .. }) => {
-                Item::Notice(Some(channel), json)
-            }
-            Notice::Change(Change::Revoked { .. }) | Notice::Canary { .. } => Item::Notice(None, json),
+            Notice::Typing { .. } | Notice::Canary { .. } | Notice::Change(_) => Item::Notice(json),
         };
         self.shared.appender.append(self.feed_of_notice(notice), item)
     }

@@ -3,7 +3,7 @@
 use redis::{RedisError, Value};
 use serde::{Deserialize, Serialize};
 
-use super::value;
+use super::{keys, value};
 use crate::model::{Change, ChannelId, Entry, Position, SessionId, TimeMs, UserName};
 
 /// Something that happened in a feed.
@@ -55,29 +55,25 @@ pub(super) struct FeedItem {
 }
 
 impl FeedItem {
-    /// Reads `[id, [number, time, head, payload, …]]`: the number of the first item, and of each item its kind, channel and
-    /// position in the head.
+    /// Reads `[id, [number, time, log, position, payload, …]]`: the number of the first item, and of each item the log that it
+    /// is in, if any, and a position there.
     pub(super) fn parse_entry(raw: &Value) -> Result<Vec<Self>, RedisError> {
         let id = entry_id(raw)?;
         let [_, fields] = value::list(raw)? else { return Err(value::unexpected("a feed entry")) };
         let [number, time, items @ ..] = value::list(fields)? else { return Err(value::unexpected("a number")) };
         let at = value::number(time)?;
         let numbers = value::number::<u64>(number)?..;
-        let event = |item: &[Value]| parse_event(value::text(&item[0])?, at, value::text(&item[1])?);
-        let items = numbers.zip(items.chunks_exact(2));
-        items.map(|(seq, item)| Ok(Self { id, seq, event: event(item)?, at })).collect()
+        let items = numbers.zip(items.chunks_exact(3));
+        items.map(|(seq, item)| Ok(Self { id, seq, event: parse_event(item, at)?, at })).collect()
     }
 }
 
-fn parse_event(head: &str, at: TimeMs, payload: &str) -> Result<Option<FeedEvent>, RedisError> {
-    let mut head = head.split(' ');
-    let mut next = || head.next().ok_or_else(|| value::unexpected("the head of a feed item"));
-    let (kind, channel, position) = (next()?, next()?, next()?.parse().ok());
-    Ok(match (kind, position) {
-        ("m", Some(position)) => channel
-            .parse()
-            .ok()
-            .map(|channel| FeedEvent::Message(channel, Entry { position, at, body: payload.to_owned() })),
+fn parse_event(item: &[Value], at: TimeMs) -> Result<Option<FeedEvent>, RedisError> {
+    let (log, position, payload) = (value::text(&item[0])?, value::position(&item[1])?, value::text(&item[2])?);
+    Ok(match (keys::channel_of(log), position) {
+        (Some(channel), Some(position)) => {
+            Some(FeedEvent::Message(channel, Entry { position, at, body: payload.to_owned() }))
+        }
         _ => serde_json::from_str(payload).ok().map(|notice| FeedEvent::Notice(notice, position)),
     })
 }

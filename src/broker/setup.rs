@@ -218,15 +218,14 @@ pub(super) fn fits_installation(options: &Options, shards: u64, found: &str, dat
     Finding::ok(CHECK, format!("PUBSUB_FEEDS={shards}, and this database"))
 }
 
-/// What a new connection does before anything is appended on it: compare the primary with the one that each shard of the
-/// feed saw last.
+/// What a new connection does before anything is appended on it: compare the primary with the one that was seen last.
 pub(super) fn origin(keys: &Keys, feed: Feed, options: &Options) -> Prepare {
-    let states: Vec<String> = keys.shards(feed).map(|shard| keys.state(shard)).collect();
+    let state = keys.state(feed);
     // One Redis that flushes before it answers comes back with all that it acknowledged; any other may not.
     let alone = matches!(options.address, Address::Unix(_) | Address::Single(_));
     let survives_restart = alone && options.durability == Durability::Fsync;
     Box::new(move |mut connection| {
-        let states = states.clone();
+        let state = state.clone();
         Box::pin(async move {
             let info = Info(redis::cmd("INFO").arg("replication").query_async(&mut connection).await?);
             if info.field("role") != "master" {
@@ -234,18 +233,10 @@ pub(super) fn origin(keys: &Keys, feed: Feed, options: &Options) -> Prepare {
             }
             let primary = info.field("master_replid");
             let script = Script::new(include_str!("origin.lua"));
-            let mut raised = 0;
-            for state in states {
-                let mut call = script.key(state);
-                let call = call.arg(primary).arg(u8::from(survives_restart));
-                raised += call.invoke_async::<usize>(&mut connection).await?;
-            }
-            if raised > 0 {
-                warn!(
-                    primary,
-                    shards = raised,
-                    "Another primary, or a restart that may have lost entries: a new epoch"
-                );
+            let mut call = script.key(state);
+            let call = call.arg(primary).arg(u8::from(survives_restart));
+            if call.invoke_async(&mut connection).await? {
+                warn!(primary, feed = feed.0, "Another primary, or a restart that may have lost entries: a new epoch");
             }
             Ok(())
         })

@@ -38,7 +38,7 @@ async fn look_at_feeds(broker: &Broker) -> anyhow::Result<()> {
     for feed in shared.keys.feeds() {
         let mut connection = shared.servers.pooled(shared.keys.slot(feed)).await?;
         let mut ask = redis::pipe();
-        ask.cmd("XLEN").arg(shared.keys.feed(feed)).cmd("HGET").arg(shared.keys.feed_state(feed)).arg("seq");
+        ask.cmd("XLEN").arg(shared.keys.feed(feed)).cmd("HGET").arg(shared.keys.state(feed)).arg("seq");
         let (length, newest): (u64, Option<u64>) = ask.query_async(&mut connection).await?;
         longest = longest.max(length);
         // 0 is a place that is being looked for anew.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult, Script, ScriptInvocation, Value};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::append::{Appended, Item, NewEntry, Queued};
-use super::keys::{Feed, Keys, Shard};
+use super::keys::{Feed, Keys};
 use super::link::{self, Link};
 use super::{Durability, Options, value};
 use crate::error::{Error, Result};
@@ -62,6 +63,13 @@ impl Writer {
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Queued>) {
         let mut waiting = Vec::new();
         while queue.recv_many(&mut waiting, BATCH_ITEMS_MAX).await > 0 {
+            // Who is about to append may do so first, and is in the same call.
+            yield_now().await;
+            while waiting.len() < BATCH_ITEMS_MAX
+                && let Ok(queued) = queue.try_recv()
+            {
+                waiting.push(queued);
+            }
             while !waiting.is_empty() {
                 let mut batch = waiting.drain(..batch_len(&waiting)).collect();
                 self.write(&mut batch).await;
@@ -111,30 +119,20 @@ impl Writer {
 
     async fn script(&mut self, connection: &mut MultiplexedConnection, batch: &[Queued]) -> RedisResult<Value> {
         let (feed, options) = (self.feed, &self.options);
-        let mut shards: Vec<Shard> = batch.iter().filter_map(|queued| self.shard(&queued.item)).collect();
-        shards.sort_unstable();
-        shards.dedup();
         let mut call = self.script.prepare_invoke();
-        call.key(self.keys.feed(feed)).key(self.keys.feed_state(feed));
-        for shard in &shards {
-            call.key(self.keys.state(*shard)).key(self.keys.epochs(*shard));
-        }
-        call.arg(shards.len())
-            .arg(options.retention_messages)
+        call.key(self.keys.feed(feed)).key(self.keys.state(feed));
+        call.arg(options.retention_messages)
             .arg(options.retention.as_millis() as u64)
             .arg(options.retention.as_secs() + 2 * REFRESH.as_secs())
             .arg(options.dedupe.as_millis() as u64)
             .arg(options.feed_window.as_millis() as u64)
             .arg(options.feed_entries_max);
         for queued in batch {
-            // 0 is none.
-            let number = self.shard(&queued.item).map_or(0, |shard| 1 + shards.partition_point(|other| *other < shard));
-            call.arg(number);
             match &queued.item {
                 Item::Message(entry) => self.add_message(&mut call, entry),
-                Item::Notice(channel, json) => self.add_notice(&mut call, 'n', *channel, json),
-                Item::Removal(channel, json) => self.add_notice(&mut call, 'r', Some(*channel), json),
-                Item::Delete(channel, json) => self.add_notice(&mut call, 'd', Some(*channel), json),
+                Item::Notice(json) => self.add_notice(&mut call, "n", None, json),
+                Item::Removal(channel, json) => self.add_notice(&mut call, "r", Some(*channel), json),
+                Item::Delete(channel, json) => self.add_notice(&mut call, "d", Some(*channel), json),
             }
         }
         call.invoke_async(connection).await
@@ -149,20 +147,11 @@ impl Writer {
         if confirmed < replicas { Err(value::unexpected("the confirmation of enough replicas")) } else { Ok(()) }
     }
 
-    /// What a log is touched for has one.
-    fn shard(&self, item: &Item) -> Option<Shard> {
-        match item {
-            Item::Message(entry) => Some(self.keys.shard_of(entry.channel)),
-            Item::Removal(channel, _) | Item::Delete(channel, _) => Some(self.keys.shard_of(*channel)),
-            Item::Notice(..) => None,
-        }
-    }
-
     fn add_message(&self, call: &mut ScriptInvocation<'_>, entry: &NewEntry) {
         call.key(self.keys.log(entry.channel));
         let fresh = self.epochs.get(&entry.channel).filter(|known| known.refreshed_at.elapsed() < REFRESH);
         let epoch = fresh.map_or_else(|| format!("f{}", entry.epoch_floor), |known| known.epoch.to_string());
-        call.arg(format!("m {}", entry.channel)).arg(&entry.body).arg(epoch);
+        call.arg(epoch).arg(&entry.body);
         match &entry.once {
             Some(once) => {
                 call.key(self.keys.once(self.keys.shard_of(entry.channel), &once.key)).arg(&once.content);
@@ -171,10 +160,9 @@ impl Writer {
         }
     }
 
-    fn add_notice(&self, call: &mut ScriptInvocation<'_>, kind: char, channel: Option<ChannelId>, json: &str) {
+    fn add_notice(&self, call: &mut ScriptInvocation<'_>, kind: &str, channel: Option<ChannelId>, json: &str) {
         call.key(channel.map_or_else(|| self.keys.feed(self.feed), |channel| self.keys.log(channel)));
-        let channel = channel.map_or_else(String::new, |channel| channel.to_string());
-        call.arg(format!("{kind} {channel}")).arg(json).arg("").arg("");
+        call.arg(kind).arg(json).arg("");
     }
 
     fn answer(&mut self, batch: &mut Vec<Queued>, answers: Vec<Appended>) {
@@ -266,7 +254,7 @@ mod tests {
 
     fn queued(json: String) -> Queued {
         let now = Instant::now();
-        Queued { item: Item::Notice(None, json), deadline: now, queued_at: now, answer: oneshot::channel().0 }
+        Queued { item: Item::Notice(json), deadline: now, queued_at: now, answer: oneshot::channel().0 }
     }
 
     #[test]

@@ -190,7 +190,7 @@ async fn round_trip(
     let newest = value::list(&newest)?.first().map(entry_id).transpose()?;
     let after = newest.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
     let began = Instant::now();
-    let appended = outcome(appender.append(feed, Item::Notice(None, json))?).await;
+    let appended = outcome(appender.append(feed, Item::Notice(json))?).await;
     let appended = appended.map_err(|error| match error.cause() {
         Some(cause) => anyhow::anyhow!("feed {}: {cause:#}", feed.0),
         None => anyhow::anyhow!("feed {}: {error}", feed.0),
