@@ -155,7 +155,8 @@ fn durability(scale: Scale, results: &Results) -> Vec<Load> {
     let cases = format!("cases --repeat {} --workers 20", scale.of(300, 50));
     let on = |set_up: SetUp| {
         let row = |what: &str, line: &str| scale.load(format!("{what}, {}", set_up.words()), set_up, line);
-        [row("half the highest rate", &rate).times(scale, 3), row("cases", &cases).times(scale, 3)]
+        [row("half the highest rate", &rate), row("cases", &cases)]
+            .map(|load| load.against(&[Mode::Single]).times(scale, 3))
     };
     [SetUp::Memory, SetUp::Fsync].into_iter().flat_map(on).collect()
 }
