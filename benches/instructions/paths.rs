@@ -6,7 +6,8 @@ use std::sync::Arc;
 use burble::hub::{Frame, Hub, Listener, ListenerKey, Read, Room, Touched, Wake, Woken};
 use burble::metrics::Metrics;
 use burble::model::{
-    Channel, ChannelId, ChannelKind, ChannelName, Ends, Entry, NewMessage, Position, SessionId, Topic, UserId, UserName,
+    Channel, ChannelId, ChannelKind, ChannelName, Ends, Entry, LastEpoch, NewMessage, Position, SessionId, Topic,
+    UserId, UserName,
 };
 use burble::protocol::{self, Answer, Command, Event, Sent};
 use tokio::time::Instant;
@@ -149,5 +150,6 @@ fn channel() -> Channel {
         topic: Topic::try_from(String::new()).expect("a topic may be empty"),
         created_at: 0,
         epoch_floor: 0,
+        last_epoch: LastEpoch::default(),
     }
 }

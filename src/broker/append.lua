@@ -2,10 +2,11 @@
 -- alone.
 --
 -- KEYS  feed, its state, then for each item: log, and once where there is a digest
--- ARGV  retention (entries), retention (ms), expiry of an idle log (s), memory of a cid (ms), window of the feed (ms),
---       longest feed (entries), then for each item: what it is, payload, digest of the content (empty: no cid)
--- What  a message: the epoch last seen by the node; or where it has seen none, or the log's expiry is to be put off, f and
---       the channel's epoch floor. A notice: n; r with the log's head; d delete the log
+-- ARGV  retention (entries), retention (ms), expiry of an idle log (s), after how long it is put off (s), memory of a cid
+--       (ms), window of the feed (ms), longest feed (entries), the highest epoch that the node knows of, then for each
+--       item: what it is, payload, digest of the content (empty: no cid)
+-- What  a message: the epoch last seen by the node; or where it has seen none, or none for long, f and the channel's epoch
+--       floor. A notice: n; r with the log's head; d delete the log
 -- Reply the time, then for each item: status and value
 --       1 written (position), 2 written before under this cid (position, time), 3 the cid belongs to another content,
 --       4 the log is gone, 5 announced (number in the feed), 6 deleted (number in the feed; the log's last position, or
@@ -13,8 +14,9 @@
 --
 -- Lua hashes every byte of each text it is given or makes, and frees it again: a message makes none of its own.
 
-local FIXED, FIELDS = 6, 3
-local retention, retention_ms, expiry, dedupe_ms = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local FIXED, FIELDS = 8, 3
+local retention, retention_ms, expiry, dedupe_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[5]
+local known = tonumber(ARGV[8])
 local call, sub = redis.call, string.sub
 local time = call('TIME')
 local seconds = tonumber(time[1])
@@ -35,13 +37,13 @@ local before = tonumber(saved[1] or '') or seconds * 1048576
 local seq = before
 local floor, top = tonumber(saved[2] or ''), tonumber(saved[3] or '') or 0
 if not floor then
-  floor = seconds + 1
+  floor = math.max(seconds, known) + 1
   call('HSET', state, 'floor', floor)
 end
 
 -- What one call writes is one entry of the feed: the number of its first item and the time, then of each item its log
 -- (of a message alone), position and payload; and something behind them where that makes no pairs.
-local entry = { 'XADD', feed, 'MINID', '~', number(now_ms - tonumber(ARGV[5])), '*', number(before + 1), now }
+local entry = { 'XADD', feed, 'MINID', '~', number(now_ms - tonumber(ARGV[6])), '*', number(before + 1), now }
 local filled = #entry
 local function publish(log, position, payload)
   seq = seq + 1
@@ -99,6 +101,12 @@ local function trim(log)
   end
 end
 
+-- Whether the expiry was put off long ago, or to another time than now.
+local function is_due(log)
+  local ago = expiry - call('TTL', log)
+  return ago < 0 or ago >= tonumber(ARGV[4])
+end
+
 local function append(log, payload, seen)
   local lowest = sub(seen, 1, 1) == 'f' and sub(seen, 2)
   local id
@@ -110,7 +118,9 @@ local function append(log, payload, seen)
   if not id then
     if call('EXISTS', log .. ':gone') == 1 then return nil end
     local least = lowest and tonumber(lowest) or tonumber(seen) + 1
-    local epoch = math.max(seconds, floor, least, last_epoch(log) + 1)
+    -- An epoch that the node knows of and this Redis does not was lost with what it held.
+    local lost = top < known and known or 0
+    local epoch = math.max(seconds, floor, least, last_epoch(log) + 1, lost + 1)
     id = number(epoch) .. '-0'
     call('XADD', log, id, 't', now, 'p', payload)
     if epoch > top then
@@ -119,7 +129,7 @@ local function append(log, payload, seen)
     end
   end
   local place = sub(id, -2)
-  if lowest or place == '-0' then
+  if place == '-0' or (lowest and is_due(log)) then
     call('EXPIRE', log, expiry)
     local key, channel = epochs(log)
     call('HSET', key, channel, string.match(id, '^%d+'))
@@ -193,6 +203,6 @@ if seq > before then
   if not pcall(call, unpack(entry)) then
     for i = 2, answered, 2 do reply[i] = 7 end
   end
-  if math.floor(seq / 256) > math.floor(before / 256) then call('XTRIM', feed, 'MAXLEN', '~', ARGV[6]) end
+  if math.floor(seq / 256) > math.floor(before / 256) then call('XTRIM', feed, 'MAXLEN', '~', ARGV[7]) end
 end
 return reply

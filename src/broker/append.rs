@@ -1,5 +1,6 @@
 //! What is written to the log, and the queues that it waits in: one for each feed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -22,8 +23,7 @@ const QUEUE_ITEMS_MAX: usize = 16_384;
 /// A message on its way into a channel's log.
 #[derive(Debug)]
 pub struct NewEntry {
-    pub(super) channel: ChannelId,
-    pub(super) epoch_floor: u64,
+    pub(super) channel: Arc<Channel>,
     pub(super) body: String,
     pub(super) once: Option<Once>,
 }
@@ -37,12 +37,12 @@ pub(super) struct Once {
 
 impl NewEntry {
     /// A message of `from`, its fields being the inside of a JSON object.
-    pub fn new(channel: &Channel, from: UserId, body: String, cid: Option<&ClientId>) -> Self {
+    pub fn new(channel: Arc<Channel>, from: UserId, body: String, cid: Option<&ClientId>) -> Self {
         let once = cid.map(|cid| Once {
             key: digest(&[&channel.id.to_string(), &from.to_string(), cid.as_str()]),
             content: digest(&[&body]),
         });
-        Self { channel: channel.id, epoch_floor: channel.epoch_floor, body, once }
+        Self { channel, body, once }
     }
 }
 

@@ -174,7 +174,7 @@ impl Broker {
     /// # Errors
     /// `unavailable` where the queue is full.
     pub fn append(&self, entry: NewEntry) -> Result<Pending> {
-        let feed = self.shared.keys.feed_of(entry.channel);
+        let feed = self.shared.keys.feed_of(entry.channel.id);
         self.shared.appender.append(feed, Item::Message(entry))
     }
 

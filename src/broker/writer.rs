@@ -15,24 +15,15 @@ use super::link::{self, Link};
 use super::{Durability, Options, value};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::ChannelId;
+use crate::model::{ChannelId, LastEpoch};
 
 /// The most items of one script call. Larger batches save little more per message, and hold up the rest of Redis.
 const BATCH_ITEMS_MAX: usize = 256;
 /// The most bytes of one script call, unless a single item has more; it becomes one entry of the feed, and those bound what
 /// a node reads at a time.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// The channels of each shard whose epoch is remembered; for others the script looks it up.
-const EPOCHS_MAX: usize = 4_096;
 /// How often at most a log's expiry is put off.
 const REFRESH: Duration = Duration::from_secs(3_600);
-
-/// What the node knows of a log without asking.
-#[derive(Clone, Copy)]
-struct Known {
-    epoch: u64,
-    refreshed_at: Instant,
-}
 
 /// Writes one feed, and the logs of its shards.
 pub(super) struct Writer {
@@ -42,7 +33,8 @@ pub(super) struct Writer {
     options: Options,
     metrics: Metrics,
     script: Script,
-    epochs: quick_cache::unsync::Cache<ChannelId, Known>,
+    /// The highest epoch that was answered: nothing is written below it where Redis has lost all that it knew.
+    top: u64,
 }
 
 impl Writer {
@@ -54,7 +46,7 @@ impl Writer {
             options: options.clone(),
             metrics: metrics.clone(),
             script: Script::new(include_str!("append.lua")),
-            epochs: quick_cache::unsync::Cache::new(EPOCHS_MAX * keys.shards(feed).count()),
+            top: 0,
         }
     }
 
@@ -117,16 +109,18 @@ impl Writer {
         }
     }
 
-    async fn script(&mut self, connection: &mut MultiplexedConnection, batch: &[Queued]) -> RedisResult<Value> {
+    async fn script(&self, connection: &mut MultiplexedConnection, batch: &[Queued]) -> RedisResult<Value> {
         let (feed, options) = (self.feed, &self.options);
         let mut call = self.script.prepare_invoke();
         call.key(self.keys.feed(feed)).key(self.keys.state(feed));
         call.arg(options.retention_messages)
             .arg(options.retention.as_millis() as u64)
             .arg(options.retention.as_secs() + 2 * REFRESH.as_secs())
+            .arg(REFRESH.as_secs())
             .arg(options.dedupe.as_millis() as u64)
             .arg(options.feed_window.as_millis() as u64)
-            .arg(options.feed_entries_max);
+            .arg(options.feed_entries_max)
+            .arg(self.top);
         for queued in batch {
             match &queued.item {
                 Item::Message(entry) => self.add_message(&mut call, entry),
@@ -148,13 +142,14 @@ impl Writer {
     }
 
     fn add_message(&self, call: &mut ScriptInvocation<'_>, entry: &NewEntry) {
-        call.key(self.keys.log(entry.channel));
-        let fresh = self.epochs.get(&entry.channel).filter(|known| known.refreshed_at.elapsed() < REFRESH);
-        let epoch = fresh.map_or_else(|| format!("f{}", entry.epoch_floor), |known| known.epoch.to_string());
+        let channel = &entry.channel;
+        call.key(self.keys.log(channel.id));
+        let seen = channel.last_epoch.get().filter(|(_, refreshed_at)| refreshed_at.elapsed() < REFRESH);
+        let epoch = seen.map_or_else(|| format!("f{}", channel.epoch_floor), |(epoch, _)| epoch.to_string());
         call.arg(epoch).arg(&entry.body);
         match &entry.once {
             Some(once) => {
-                call.key(self.keys.once(self.keys.shard_of(entry.channel), &once.key)).arg(&once.content);
+                call.key(self.keys.once(self.keys.shard_of(channel.id), &once.key)).arg(&once.content);
             }
             None => _ = call.arg(""),
         }
@@ -172,7 +167,8 @@ impl Writer {
             self.metrics.append_seconds.record(now.duration_since(queued.queued_at));
             if let (Item::Message(entry), Appended::Written(position, _)) = (&queued.item, answer) {
                 self.metrics.messages_appended_total.increment(1);
-                self.learn(entry.channel, position.epoch, now);
+                self.top = self.top.max(position.epoch);
+                learn(&entry.channel.last_epoch, position.epoch, now);
             } else if let Appended::Duplicate(..) = answer {
                 self.metrics.messages_duplicate_total.increment(1);
             }
@@ -183,14 +179,6 @@ impl Writer {
         }
     }
 
-    fn learn(&mut self, channel: ChannelId, epoch: u64, now: Instant) {
-        let refreshed_at = match self.epochs.get(&channel) {
-            Some(known) if now.duration_since(known.refreshed_at) < REFRESH => known.refreshed_at,
-            _ => now,
-        };
-        self.epochs.insert(channel, Known { epoch, refreshed_at });
-    }
-
     fn refuse(&self, batch: impl Iterator<Item = Queued>, error: impl Fn(anyhow::Error) -> Error, why: &str) {
         for queued in batch {
             let error = error(anyhow::anyhow!("{why}"));
@@ -198,6 +186,12 @@ impl Writer {
             let _ = queued.answer.send(Err(error));
         }
     }
+}
+
+/// Where the last time is long ago, this message has put off the expiry.
+fn learn(last: &LastEpoch, epoch: u64, now: Instant) {
+    let before = last.get().map(|(_, refreshed_at)| refreshed_at);
+    last.set(epoch, before.filter(|before| now.duration_since(*before) < REFRESH).unwrap_or(now));
 }
 
 /// How many of those that wait go into one call: at least one.

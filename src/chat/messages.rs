@@ -57,7 +57,8 @@ impl Chat {
     pub async fn send(&self, caller: &Caller, channel: &ChannelName, message: &NewMessage) -> Result<Sending> {
         let channel = self.readable(caller, channel).await?;
         let body = protocol::message_body(&caller.name, message);
-        let pending = self.shared.broker.append(NewEntry::new(&channel, caller.user, body, message.cid.as_ref()))?;
+        let pending =
+            self.shared.broker.append(NewEntry::new(channel.clone(), caller.user, body, message.cid.as_ref()))?;
         Ok(Sending { chat: self.clone(), channel, pending })
     }
 

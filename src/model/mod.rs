@@ -1,6 +1,7 @@
 //! Names, ids, positions and texts: parsed once at the edge, then trusted. No I/O, and nothing of the wire.
 
 mod change;
+mod last_epoch;
 #[cfg(test)]
 mod schema;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 pub use change::Change;
+pub use last_epoch::LastEpoch;
 
 use crate::error::Error;
 
@@ -297,6 +299,8 @@ pub struct Channel {
     pub created_at: TimeMs,
     /// No position of its log has a lower epoch; every position of an earlier channel of the same name has.
     pub epoch_floor: u64,
+    /// What this node remembers of its log.
+    pub last_epoch: LastEpoch,
 }
 
 /// A user's place in a channel.

@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::error::Result;
-use crate::model::{self, Channel, ChannelId};
+use crate::model::{self, Channel, ChannelId, LastEpoch};
 
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "channels")]
@@ -50,6 +50,7 @@ impl TryFrom<Model> for Channel {
             topic: crate::store::stored(row.topic.try_into())?,
             created_at: row.created_at,
             epoch_floor: row.epoch_floor.unsigned_abs(),
+            last_epoch: LastEpoch::default(),
         })
     }
 }
