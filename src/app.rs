@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::auth::{Passwords, Tokens};
 use crate::broker::embedded::{self, Embedded};
 use crate::broker::{Address, Broker, Durability, Options as LogOptions};
-use crate::chat::{AttemptLimits, Chat, Deliverer, Rules, announce_left_behind, forget_expired, recheck};
+use crate::chat::{AttemptLimits, Chat, Deliverer, Rules, announce_left_behind, fit_caches, forget_expired, recheck};
 use crate::config::{self, Origins, RedisMode, Settings, TrustedProxies};
 use crate::doctor;
 use crate::finding::Finding;
@@ -162,6 +162,7 @@ impl Node {
         }
         node.supervise("expired sign-ins", forget_expired(chat.clone()));
         node.supervise("recheck", recheck(chat.clone(), doubts));
+        node.supervise("caches", fit_caches(chat.clone()));
         node.supervise("outbox", announce_left_behind(chat.clone()));
         node.supervise("database watch", store.clone().watch(metrics.clone()));
         node.supervise("metrics", exporter.clone().keep_up(CancellationToken::new()));

@@ -1,10 +1,13 @@
 //! What the node remembers of the database. A change comes through the feed, and takes what it concerns out of here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quick_cache::sync::Cache;
+use tokio::time::sleep;
 
-use super::UserRates;
+use super::recent::Recent;
+use super::{Chat, UserRates};
 use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::model::{Channel, ChannelId, ChannelName, Membership, SignInId, User, UserId};
@@ -16,22 +19,38 @@ const MEMBERSHIPS_MAX: usize = 200_000;
 /// The most users, and used token pairs, that are remembered.
 const USERS_MAX: usize = 100_000;
 
+/// How often the caches are fitted to what is connected.
+const FIT_EVERY: Duration = Duration::from_secs(10);
+
 /// Bounded; the least used goes first.
 pub(super) struct Caches {
-    channels: Cache<ChannelName, Arc<Channel>>,
-    memberships: Cache<(ChannelId, UserId), Option<Membership>>,
-    users: Cache<UserId, Arc<User>>,
+    channels: Recent<ChannelName, Arc<Channel>>,
+    memberships: Recent<(ChannelId, UserId), Option<Membership>>,
+    users: Recent<UserId, Arc<User>>,
     used_pairs: Cache<(SignInId, u32), ()>,
     rates: Cache<UserId, Arc<UserRates>>,
     metrics: Metrics,
 }
 
+/// Has the node remember no more of rooms, channels, members and users than who is connected may need; runs until it is
+/// dropped.
+pub async fn fit_caches(chat: Chat) {
+    loop {
+        sleep(FIT_EVERY).await;
+        chat.shared.hub.sweep();
+        let (caches, population) = (&chat.shared.caches, chat.shared.hub.population());
+        caches.channels.fit(population.rooms);
+        caches.memberships.fit(population.listeners);
+        caches.users.fit(population.users);
+    }
+}
+
 impl Caches {
     pub(super) fn new(metrics: Metrics) -> Self {
         Self {
-            channels: Cache::new(CHANNELS_MAX),
-            memberships: Cache::new(MEMBERSHIPS_MAX),
-            users: Cache::new(USERS_MAX),
+            channels: Recent::new(CHANNELS_MAX),
+            memberships: Recent::new(MEMBERSHIPS_MAX),
+            users: Recent::new(USERS_MAX),
             used_pairs: Cache::new(USERS_MAX),
             rates: Cache::new(USERS_MAX),
             metrics,
@@ -44,17 +63,8 @@ impl Caches {
         name: &ChannelName,
         load: impl Future<Output = Result<Option<Channel>>>,
     ) -> Result<Option<Arc<Channel>>> {
-        match self.channels.get_value_or_guard_async(name).await {
-            Ok(channel) => Ok(Some(channel)),
-            Err(guard) => {
-                let channel = load.await?.map(Arc::new);
-                if let Some(channel) = &channel {
-                    // Fails where the channel changed meanwhile: then nothing is remembered.
-                    let _ = guard.insert(channel.clone());
-                }
-                Ok(channel)
-            }
-        }
+        let load = async { Ok(load.await?.map(Arc::new)) };
+        Ok(self.channels.get(name, load).await?.0)
     }
 
     /// The membership of a user in a channel.
@@ -64,18 +74,14 @@ impl Caches {
         user: UserId,
         load: impl Future<Output = Result<Option<Membership>>>,
     ) -> Result<Option<Membership>> {
-        match self.memberships.get_value_or_guard_async(&(channel, user)).await {
-            Ok(membership) => {
-                self.metrics.membership_cache_hits_total.increment(1);
-                Ok(membership)
-            }
-            Err(guard) => {
-                self.metrics.membership_cache_misses_total.increment(1);
-                let membership = load.await?;
-                let _ = guard.insert(membership);
-                Ok(membership)
-            }
+        let load = async { Ok(Some(load.await?)) };
+        let (membership, remembered) = self.memberships.get(&(channel, user), load).await?;
+        if remembered {
+            self.metrics.membership_cache_hits_total.increment(1);
+        } else {
+            self.metrics.membership_cache_misses_total.increment(1);
         }
+        Ok(membership.flatten())
     }
 
     /// The user; they never change.
@@ -84,14 +90,8 @@ impl Caches {
         user: UserId,
         load: impl Future<Output = Result<Option<User>>>,
     ) -> Result<Option<Arc<User>>> {
-        if let Some(user) = self.users.get(&user) {
-            return Ok(Some(user));
-        }
-        let found = load.await?.map(Arc::new);
-        if let Some(found) = &found {
-            self.users.insert(user, found.clone());
-        }
-        Ok(found)
+        let load = async { Ok(load.await?.map(Arc::new)) };
+        Ok(self.users.get(&user, load).await?.0)
     }
 
     /// Whether the pair is known to have been used.
@@ -113,16 +113,16 @@ impl Caches {
     }
 
     pub(super) fn forget_channel(&self, name: &ChannelName) {
-        self.channels.remove(name);
+        self.channels.forget(name);
     }
 
     pub(super) fn forget_membership(&self, channel: ChannelId, user: UserId) {
-        self.memberships.remove(&(channel, user));
+        self.memberships.forget(&(channel, user));
     }
 
     /// Forgets all that a notice may have changed.
     pub(super) fn forget_all(&self) {
-        self.channels.clear();
-        self.memberships.clear();
+        self.channels.forget_all();
+        self.memberships.forget_all();
     }
 }

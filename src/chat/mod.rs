@@ -10,6 +10,7 @@ mod members;
 mod messages;
 mod outbox;
 mod rate;
+mod recent;
 mod recheck;
 mod replay;
 mod revoked;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 pub use accounts::{SignIn, forget_expired};
 pub use attempts::AttemptLimits;
+pub use caches::fit_caches;
 pub use channels::ListedChannel;
 pub use delivery::Deliverer;
 pub use messages::Sending;

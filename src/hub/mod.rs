@@ -6,7 +6,7 @@ mod wake;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -21,7 +21,7 @@ use crate::model::{Channel, ChannelId, Position, SessionId, SignInId, UserId};
 use crate::protocol::LeftReason;
 
 /// The rooms without listeners that are kept: they go on following the feed, so that who comes back soon asks the log for
-/// nothing. Beyond it the one that was left first goes.
+/// nothing. Beyond it the one that was left first goes; and sweeps take what was left a while ago.
 const IDLE_ROOMS_MAX: usize = 1_024;
 
 /// The node's memory of its listeners; clones share it.
@@ -34,14 +34,27 @@ struct Shared {
     rooms: Mutex<Rooms>,
     people: Mutex<People>,
     generations: AtomicU64,
+    listeners: AtomicUsize,
     metrics: Metrics,
+}
+
+/// How much there is on the node.
+#[derive(Clone, Copy, Debug)]
+pub struct Population {
+    /// Channels that somebody listens to, and those that are kept.
+    pub rooms: usize,
+    /// Listeners in all of them.
+    pub listeners: usize,
+    /// Users with a session.
+    pub users: usize,
 }
 
 #[derive(Default)]
 struct Rooms {
     by_channel: HashMap<ChannelId, Arc<Room>>,
-    /// Those that were left, in that order; somebody may be back in them.
-    idle: VecDeque<Arc<Room>>,
+    /// Those that were left, in that order, and after which sweep; somebody may be back in them.
+    idle: VecDeque<(u64, Arc<Room>)>,
+    sweeps: u64,
 }
 
 #[derive(Default)]
@@ -60,8 +73,13 @@ pub struct Touched {
 impl Hub {
     /// An empty hub.
     pub fn new(metrics: Metrics) -> Self {
-        let shared =
-            Shared { rooms: Mutex::default(), people: Mutex::default(), generations: AtomicU64::new(1), metrics };
+        let shared = Shared {
+            rooms: Mutex::default(),
+            people: Mutex::default(),
+            generations: AtomicU64::new(1),
+            listeners: AtomicUsize::new(0),
+            metrics,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -71,6 +89,7 @@ impl Hub {
             let room = self.room_or_new(channel);
             match room.listen(&listener) {
                 Some((key, first)) => {
+                    self.shared.listeners.fetch_add(1, Ordering::Relaxed);
                     if first {
                         self.shared.metrics.rooms.increment(1.0);
                     }
@@ -84,10 +103,22 @@ impl Hub {
 
     /// Ends what [`Hub::listen`] began. A room without listeners has no frames, and few are kept.
     pub fn unlisten(&self, room: &Arc<Room>, key: ListenerKey) {
+        self.shared.listeners.fetch_sub(1, Ordering::Relaxed);
         let Some(bytes) = room.unlisten(key) else { return };
         self.shared.metrics.rooms.decrement(1.0);
         self.shared.metrics.ring_bytes.decrement(bytes as f64);
         self.rooms().keep(room);
+    }
+
+    /// Forgets the rooms that were left before the last call and are empty still.
+    pub fn sweep(&self) {
+        self.rooms().sweep();
+    }
+
+    /// How much there is.
+    pub fn population(&self) -> Population {
+        let (rooms, users) = (self.rooms().by_channel.len(), self.people().sessions.len());
+        Population { rooms, listeners: self.shared.listeners.load(Ordering::Relaxed), users }
     }
 
     /// Takes note that a sender is about to be told of a position: nobody who asks afterwards is told of an end before it.
@@ -237,14 +268,23 @@ impl Rooms {
     /// Keeps a room that was left, in place of the one that was left first.
     fn keep(&mut self, room: &Arc<Room>) {
         if !room.set_idle(true) {
-            self.idle.push_back(room.clone());
+            self.idle.push_back((self.sweeps, room.clone()));
         }
         if self.idle.len() > IDLE_ROOMS_MAX
-            && let Some(oldest) = self.idle.pop_front()
+            && let Some((_, oldest)) = self.idle.pop_front()
         {
             oldest.set_idle(false);
             self.close(&oldest);
         }
+    }
+
+    fn sweep(&mut self) {
+        while let Some((_, room)) = self.idle.pop_front_if(|(left, _)| *left < self.sweeps) {
+            room.set_idle(false);
+            self.close(&room);
+        }
+        self.idle.shrink_to(IDLE_ROOMS_MAX / 8);
+        self.sweeps += 1;
     }
 
     /// Closes a room and forgets it, unless somebody listens.
@@ -301,14 +341,15 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{ChannelKind, Ends, Topic};
+    use crate::model::{ChannelKind, Ends, LastEpoch, Topic};
 
     const RETENTION: u64 = 100;
 
     fn channel(number: usize) -> Arc<Channel> {
         let topic = Topic::try_from(String::new()).unwrap();
         let (id, name) = (ChannelId(Uuid::from_u128(number as u128)), format!("tea-{number}").parse().unwrap());
-        Arc::new(Channel { id, name, kind: ChannelKind::Public, topic, created_at: 0, epoch_floor: 0 })
+        let (kind, last_epoch) = (ChannelKind::Public, LastEpoch::default());
+        Arc::new(Channel { id, name, kind, topic, created_at: 0, epoch_floor: 0, last_epoch })
     }
 
     fn listener() -> Listener {
@@ -367,6 +408,19 @@ mod tests {
         assert_eq!(ends(&hub, &channel), None, "the feed has not brought it yet: the log is asked");
         deliver(&hub, &channel, 6);
         assert_eq!(ends(&hub, &channel), Some(at(6)));
+    }
+
+    #[tokio::test]
+    async fn a_sweep_takes_what_was_left_before_the_last_one() {
+        let hub = Hub::new(Metrics::unobserved());
+        let (old, busy) = (left(&hub, 1), left(&hub, 2));
+        let (room, key) = hub.listen(&busy, listener());
+        hub.sweep();
+        let new = left(&hub, 3);
+        hub.sweep();
+        assert_eq!((ends(&hub, &old), ends(&hub, &new)), (None, Some(at(5))));
+        hub.unlisten(&room, key);
+        assert_eq!(ends(&hub, &busy), Some(at(5)));
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ const MIGRATE_MAX: Duration = Duration::from_secs(600);
 /// SQLite's readers. Each is a thread.
 const SQLITE_READERS_MAX: u32 = 4;
 /// The pages that each of them keeps. What is asked for again and again is remembered outside of the database.
-const SQLITE_CACHE_KIB: u32 = 512;
+const SQLITE_CACHE_KIB: u32 = 256;
 /// A node's connections to Postgres; a server takes a hundred by default. More calls than these wait in a queue.
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// A connection to Postgres that nobody needed for so long is closed.
