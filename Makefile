@@ -7,7 +7,7 @@ help: ## Show this list
 
 run: ## Install what is missing, build Burble and start it (ARGS="…" goes to it)
 	@scripts/need.sh rust compiler redis
-	cargo run --release --locked -- $(ARGS)
+	cargo run --profile quick --locked -- $(ARGS)
 
 test: ## Install what the tests need and run them
 	@scripts/need.sh rust compiler redis postgres python nginx haproxy caddy traefik faketime prometheus
