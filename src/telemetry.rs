@@ -31,7 +31,7 @@ const QUIET: &str = "sqlx=warn,sea_orm=warn,sea_orm_migration=warn,hyper=warn,hy
 /// Daily files that are kept; older ones are removed.
 const LOG_FILES_MAX: usize = 14;
 /// Lines that wait for a slow disk or terminal. Beyond it lines are dropped: no session waits for the log.
-const LOG_LINES_MAX: usize = 16_384;
+const LOG_LINES_MAX: usize = 8_192;
 /// How long lines are gathered after the log was written.
 const LOG_PAUSE: Duration = Duration::from_millis(10);
 /// Between two upkeeps, every sample of a histogram waits in memory.
