@@ -168,7 +168,7 @@ impl Writer {
             if let (Item::Message(entry), Appended::Written(position, _)) = (&queued.item, answer) {
                 self.metrics.messages_appended_total.increment(1);
                 self.top = self.top.max(position.epoch);
-                learn(&entry.channel.last_epoch, position.epoch, now);
+                learn(&entry.channel.last_epoch, position.epoch, now.into_std());
             } else if let Appended::Duplicate(..) = answer {
                 self.metrics.messages_duplicate_total.increment(1);
             }
@@ -189,7 +189,7 @@ impl Writer {
 }
 
 /// Where the last time is long ago, this message has put off the expiry.
-fn learn(last: &LastEpoch, epoch: u64, now: Instant) {
+fn learn(last: &LastEpoch, epoch: u64, now: std::time::Instant) {
     let before = last.get().map(|(_, refreshed_at)| refreshed_at);
     last.set(epoch, before.filter(|before| now.duration_since(*before) < REFRESH).unwrap_or(now));
 }

@@ -1,8 +1,7 @@
 //! What a node remembers of a channel's log, so that it need not ask.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use tokio::time::Instant;
+use std::time::Instant;
 
 /// The epoch of a channel's log that this node saw last, and when it asked that the log's expiry be put off. No part of the
 /// channel's definition: all are equal.
