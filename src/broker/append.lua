@@ -12,7 +12,7 @@
 --       4 the log is gone, 5 announced (number in the feed), 6 deleted (number in the feed; the log's last position, or
 --       one of its last epoch), 7 failed, perhaps half way
 --
--- Lua hashes every byte of each text it is given or makes, and frees it again: a message makes none of its own.
+-- Lua hashes every byte of each text it is given or makes, and frees it again: a message makes as few as may be.
 
 local FIXED, FIELDS = 8, 3
 local retention, retention_ms, expiry, dedupe_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[5]

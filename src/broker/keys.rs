@@ -67,7 +67,7 @@ impl Keys {
         format!("{}:{{{}}}:state", self.prefix, self.tags[feed.0])
     }
 
-    /// The last epoch of each log of the shard; outlives a log that expires.
+    /// The last epoch of each log of the shard; outlives a log that expires. `append.lua` makes this key from a log's.
     pub(super) fn epochs(&self, shard: Shard) -> String {
         format!("{}:{{{}}}:epochs", self.prefix, self.tags[shard.0])
     }

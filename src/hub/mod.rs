@@ -2,10 +2,11 @@
 
 mod ring;
 mod room;
+mod rooms;
 mod wake;
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -19,10 +20,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::{Channel, ChannelId, Position, SessionId, SignInId, UserId};
 use crate::protocol::LeftReason;
-
-/// The rooms without listeners that are kept: they go on following the feed, so that who comes back soon asks the log for
-/// nothing. Beyond it the one that was left first goes; and sweeps take what was left a while ago.
-const IDLE_ROOMS_MAX: usize = 1_024;
+use rooms::Rooms;
 
 /// The node's memory of its listeners; clones share it.
 #[derive(Clone)]
@@ -47,14 +45,6 @@ pub struct Population {
     pub listeners: usize,
     /// Users with a session.
     pub users: usize,
-}
-
-#[derive(Default)]
-struct Rooms {
-    by_channel: HashMap<ChannelId, Arc<Room>>,
-    /// Those that were left, in that order, and after which sweep; somebody may be back in them.
-    idle: VecDeque<(u64, Arc<Room>)>,
-    sweeps: u64,
 }
 
 #[derive(Default)]
@@ -86,7 +76,7 @@ impl Hub {
     /// Makes the listener hear of the channel from now on. Register before you read the log's head.
     pub fn listen(&self, channel: &Arc<Channel>, listener: Listener) -> (Arc<Room>, ListenerKey) {
         loop {
-            let room = self.room_or_new(channel);
+            let room = self.rooms().get_or_new(channel, || self.generation());
             match room.listen(&listener) {
                 Some((key, first)) => {
                     self.shared.listeners.fetch_add(1, Ordering::Relaxed);
@@ -117,7 +107,7 @@ impl Hub {
 
     /// How much there is.
     pub fn population(&self) -> Population {
-        let (rooms, users) = (self.rooms().by_channel.len(), self.people().sessions.len());
+        let (rooms, users) = (self.rooms().len(), self.people().sessions.len());
         Population { rooms, listeners: self.shared.listeners.load(Ordering::Relaxed), users }
     }
 
@@ -157,8 +147,12 @@ impl Hub {
     /// Passes on that somebody is typing, to everybody but the session that told so.
     pub fn typing(&self, channel: ChannelId, session: SessionId, encode: impl FnOnce(&Channel) -> Utf8Bytes) {
         let Some(room) = self.room(channel) else { return };
+        let others = room.others(session);
+        if others.is_empty() {
+            return;
+        }
         let text = encode(&room.channel);
-        for (wake, subscription) in room.others(session) {
+        for (wake, subscription) in others {
             if !wake.typing(subscription, text.clone()) {
                 self.shared.metrics.typing_dropped_total.increment(1);
             }
@@ -238,13 +232,8 @@ impl Hub {
         self.people().by_sign_in.keys().copied().collect()
     }
 
-    fn room_or_new(&self, channel: &Arc<Channel>) -> Arc<Room> {
-        let new = || Arc::new(Room::new(channel.clone(), self.generation()));
-        self.rooms().by_channel.entry(channel.id).or_insert_with(new).clone()
-    }
-
     fn room(&self, channel: ChannelId) -> Option<Arc<Room>> {
-        self.rooms().by_channel.get(&channel).cloned()
+        self.rooms().get(channel)
     }
 
     fn generation(&self) -> u64 {
@@ -257,53 +246,6 @@ impl Hub {
 
     fn people(&self) -> MutexGuard<'_, People> {
         self.shared.people.lock().expect("nothing panics while it holds the people")
-    }
-}
-
-impl Rooms {
-    fn all(&self) -> Vec<Arc<Room>> {
-        self.by_channel.values().cloned().collect()
-    }
-
-    /// Keeps a room that was left, in place of the one that was left first.
-    fn keep(&mut self, room: &Arc<Room>) {
-        if !room.set_idle(true) {
-            self.idle.push_back((self.sweeps, room.clone()));
-        }
-        if self.idle.len() > IDLE_ROOMS_MAX
-            && let Some((_, oldest)) = self.idle.pop_front()
-        {
-            oldest.set_idle(false);
-            self.close(&oldest);
-        }
-    }
-
-    fn sweep(&mut self) {
-        while let Some((_, room)) = self.idle.pop_front_if(|(left, _)| *left < self.sweeps) {
-            room.set_idle(false);
-            self.close(&room);
-        }
-        self.idle.shrink_to(IDLE_ROOMS_MAX / 8);
-        self.sweeps += 1;
-    }
-
-    /// Closes a room and forgets it, unless somebody listens.
-    fn close(&mut self, room: &Arc<Room>) {
-        if room.close() {
-            self.forget(room);
-        }
-    }
-
-    fn forget(&mut self, room: &Arc<Room>) {
-        if let Entry::Occupied(found) = self.by_channel.entry(room.channel.id)
-            && Arc::ptr_eq(found.get(), room)
-        {
-            found.remove();
-        }
-        // What a peak leaves behind.
-        if self.by_channel.len() < self.by_channel.capacity() / 8 {
-            self.by_channel.shrink_to(2 * self.by_channel.len() + IDLE_ROOMS_MAX);
-        }
     }
 }
 
@@ -340,6 +282,7 @@ mod tests {
     use tokio::time::Instant;
     use uuid::Uuid;
 
+    use super::rooms::IDLE_ROOMS_MAX;
     use super::*;
     use crate::model::{ChannelKind, Ends, LastEpoch, Topic};
 
@@ -427,7 +370,7 @@ mod tests {
     async fn few_rooms_without_listeners_are_kept_and_none_in_doubt_or_deleted() {
         let hub = Hub::new(Metrics::unobserved());
         let channels: Vec<_> = (0..=IDLE_ROOMS_MAX).map(|number| left(&hub, number)).collect();
-        assert_eq!(hub.rooms().by_channel.len(), IDLE_ROOMS_MAX);
+        assert_eq!(hub.rooms().len(), IDLE_ROOMS_MAX);
         assert_eq!(ends(&hub, &channels[IDLE_ROOMS_MAX]), Some(at(5)));
         assert_eq!(ends(&hub, &channels[0]), None, "the one that was left first");
 
@@ -441,6 +384,6 @@ mod tests {
         hub.end(ChannelId(Uuid::from_u128(3 * IDLE_ROOMS_MAX as u128 - 1)), None, at(5), LeftReason::Deleted);
         assert_eq!(ends(&hub, &channel(3 * IDLE_ROOMS_MAX - 1)), None);
         hub.doubt(|_| true);
-        assert_eq!(hub.rooms().by_channel.len(), 1, "but the one with listeners");
+        assert_eq!(hub.rooms().len(), 1, "but the one with listeners");
     }
 }
