@@ -339,9 +339,9 @@ metrics! {
     /// Typing notices that were not sent to a session that was behind.
     typing_dropped_total: Counter, &[], [];
 
-    /// How old the oldest entry of each read of a feed was, by Redis's clock.
+    /// How old the oldest entry was that a read of a feed brought, by Redis's clock; not of what a node heard of by its answer.
     feed_lag_seconds: Histogram, FEED_SECONDS, [];
-    /// Messages and notices read from the feeds.
+    /// Messages and notices heard from the feeds: read, or written by this node itself.
     feed_entries_read_total: Counter, &[], [];
     /// Entries in the longest feed, each of what was written at once.
     feed_entries: Gauge, &[], [];

@@ -3,18 +3,19 @@
 --
 -- KEYS  feed, its state, then for each item: log, and once where there is a digest
 -- ARGV  retention (entries), retention (ms), expiry of an idle log (s), after how long it is put off (s), memory of a cid
---       (ms), window of the feed (ms), longest feed (entries), the highest epoch that the node knows of, then for each
---       item: what it is, payload, digest of the content (empty: no cid)
+--       (ms), window of the feed (ms), longest feed (entries), the highest epoch that the node knows of, the node's group,
+--       then for each item: what it is, payload, digest of the content (empty: no cid)
 -- What  a message: the epoch last seen by the node; or where it has seen none, or none for long, f and the channel's epoch
 --       floor. A notice: n; r with the log's head; d delete the log
--- Reply the time, then for each item: status and value
+-- Reply the time, the number of the first item in the feed and the id of the entry there (empty: none), then for each
+--       item: status and value
 --       1 written (position), 2 written before under this cid (position, time), 3 the cid belongs to another content,
 --       4 the log is gone, 5 announced (number in the feed), 6 deleted (number in the feed; the log's last position, or
 --       one of its last epoch), 7 failed, perhaps half way
 --
 -- Lua hashes every byte of each text it is given or makes, and frees it again: a message makes as few as may be.
 
-local FIXED, FIELDS = 8, 3
+local FIXED, FIELDS = 9, 3
 local retention, retention_ms, expiry, dedupe_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[5]
 local known = tonumber(ARGV[8])
 local call, sub = redis.call, string.sub
@@ -41,9 +42,10 @@ if not floor then
   call('HSET', state, 'floor', floor)
 end
 
--- What one call writes is one entry of the feed: the number of its first item and the time, then of each item its log
--- (of a message alone), position and payload; and something behind them where that makes no pairs.
-local entry = { 'XADD', feed, 'MINID', '~', number(now_ms - tonumber(ARGV[6])), '*', number(before + 1), now }
+-- What one call writes is one entry of the feed: the number of its first item, the time and who wrote it, then of each
+-- item its log (of a message alone), position and payload; and something behind them where that makes no pairs.
+local first = number(before + 1)
+local entry = { 'XADD', feed, 'MINID', '~', number(now_ms - tonumber(ARGV[6])), '*', first, now, ARGV[9] }
 local filled = #entry
 local function publish(log, position, payload)
   seq = seq + 1
@@ -140,7 +142,7 @@ local function append(log, payload, seen)
   return id
 end
 
-local reply, answered = { now }, 1
+local reply, answered = { now, first, '' }, 3
 local function answer(status, value)
   reply[answered + 1], reply[answered + 2] = status, value
   answered = answered + 2
@@ -199,9 +201,12 @@ end
 -- The number first: where the entry cannot be written, every reader shall see the hole.
 if seq > before then
   call('HSET', state, 'seq', number(seq))
-  if (seq - before) % 2 == 1 then entry[filled + 1] = '' end
-  if not pcall(call, unpack(entry)) then
-    for i = 2, answered, 2 do reply[i] = 7 end
+  if (seq - before) % 2 == 0 then entry[filled + 1] = '' end
+  local added, id = pcall(call, unpack(entry))
+  if added then
+    reply[3] = id
+  else
+    for i = 4, answered, 2 do reply[i] = 7 end
   end
   if math.floor(seq / 256) > math.floor(before / 256) then call('XTRIM', feed, 'MAXLEN', '~', ARGV[7]) end
 end

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Options;
+use super::heard::Heard;
 use super::keys::{Feed, Keys};
 use super::link::Link;
 use super::writer::Writer;
@@ -76,6 +77,13 @@ pub enum Appended {
     Deleted(Option<Position>, u64),
 }
 
+impl Appended {
+    /// Whether it is the answer to a message, whose place in the feed is thereby known.
+    pub(super) fn is_of_message(&self) -> bool {
+        matches!(self, Self::Written(..) | Self::Duplicate(..) | Self::Conflict | Self::Gone)
+    }
+}
+
 /// The answer to an append, once it is there. Dropping it changes nothing: what is queued is written.
 pub type Pending = oneshot::Receiver<Result<Appended>>;
 
@@ -119,19 +127,20 @@ pub(super) struct Appender {
 
 impl Appender {
     /// The queues, and the future of each that writes what is put into it, until the queues are dropped. There is a link
-    /// for each feed.
+    /// for each feed, and where this node hears of it.
     pub(super) fn new(
         links: &[Link],
         keys: &Keys,
         options: &Options,
+        heard: &[Heard],
         metrics: &Metrics,
     ) -> (Self, Vec<impl Future<Output = ()> + Send + use<>>) {
         let (queues, writers) = keys
             .feeds()
-            .zip(links)
-            .map(|(feed, link)| {
+            .zip(links.iter().zip(heard))
+            .map(|(feed, (link, heard))| {
                 let (tx, rx) = mpsc::channel(QUEUE_ITEMS_MAX);
-                (tx, Writer::new(feed, link, keys, options, metrics).run(rx))
+                (tx, Writer::new(feed, link, keys, options, heard, metrics).run(rx))
             })
             .unzip();
         (Self { queues, timeout: options.append_timeout }, writers)

@@ -1,22 +1,20 @@
 //! Reading a feed: through a consumer group of this node's own, rewound after every error, so that a living node misses
 //! nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult, Value};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::heard::{Delivery, Heard};
 use super::keys::{Feed, Keys};
 use super::link::{self, Link, Route};
-use super::notice::{FeedEvent, FeedItem, entry_id, parse_reply};
+use super::notice::{FeedEntry, entries_of, entry_id, writer_of};
 use super::value;
 use crate::clock;
-use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::Position;
 
@@ -26,6 +24,12 @@ const READ_ENTRIES_MAX: usize = 16;
 const BLOCK: Duration = Duration::from_millis(2_000);
 /// What a read may take beyond that.
 const READ_MARGIN: Duration = Duration::from_secs(3);
+/// After so many reads in a row of nothing but what this node wrote itself, it is alone in the feed, hears of nearly all by
+/// its answers, and reads less often.
+const ALONE_READS: u32 = 32;
+/// How long it then waits before the next read, unless somebody wants what is there: the most by which the first message
+/// of another node is late.
+const ALONE_PAUSE: Duration = Duration::from_millis(5);
 /// The first pause after an error; each further one doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// The longest pause after an error.
@@ -33,64 +37,17 @@ const PAUSE_MAX: Duration = Duration::from_millis(1_000);
 /// The one consumer of the group.
 const CONSUMER: &str = "node";
 
-/// What the reader hands over, in the order of the feed.
-#[derive(Debug)]
-pub enum Delivery {
-    /// Something happened.
-    Event(FeedEvent),
-    /// Entries of this feed may have been missed: whatever is known from it is to be read anew.
-    Missed(Feed),
-    /// All that was waiting has been handed over.
-    BatchEnd,
-}
-
-/// How far this node has come in each feed.
-#[derive(Clone)]
-pub(super) struct Progress {
-    handled: Arc<[watch::Sender<u64>]>,
-}
-
-impl Progress {
-    pub(super) fn new(feeds: usize) -> Self {
-        Self { handled: (0..feeds).map(|_| watch::Sender::new(0)).collect() }
-    }
-
-    /// Waits until everything up to this number of the feed has been handed over.
-    ///
-    /// # Errors
-    /// `unavailable` where that takes longer than the deadline.
-    pub(super) async fn reached(&self, feed: Feed, seq: u64, deadline: Instant) -> Result<()> {
-        let mut handled = self.handled[feed.0].subscribe();
-        match timeout_at(deadline, handled.wait_for(|handled| *handled >= seq)).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(Error::Unavailable(anyhow::anyhow!("this node is behind in feed {}", feed.0))),
-        }
-    }
-
-    /// The number of the last entry of the feed that was handed over; 0 while that is not known.
-    pub(super) fn handled(&self, feed: Feed) -> u64 {
-        *self.handled[feed.0].borrow()
-    }
-
-    fn set(&self, feed: Feed, seq: u64) {
-        self.handled[feed.0].send_replace(seq);
-    }
-}
-
 /// Reads one feed in a task and on a connection of its own.
 pub struct FeedReader {
     route: Route,
     group: String,
-    progress: Progress,
+    heard: Heard,
     metrics: Metrics,
     /// The other connections to the same server.
     links: [Link; 2],
     feed: Feed,
     key: String,
     state: String,
-    /// The last entry handed over: its id, and its number.
-    last: Position,
-    handled: u64,
 }
 
 impl FeedReader {
@@ -100,25 +57,22 @@ impl FeedReader {
         keys: &Keys,
         feed: Feed,
         group: &str,
-        progress: &Progress,
+        heard: &Heard,
         links: [Link; 2],
         metrics: &Metrics,
     ) -> RedisResult<Self> {
-        let mut reader = Self {
+        let reader = Self {
             route,
             group: group.to_owned(),
-            progress: progress.clone(),
+            heard: heard.clone(),
             metrics: metrics.clone(),
             links,
             feed,
             key: keys.feed(feed),
             state: keys.state(feed),
-            last: Position::BEGINNING,
-            handled: 0,
         };
         let mut connection = reader.connect().await?;
         reader.start_at_end(&mut connection).await?;
-        reader.progress.set(feed, reader.handled);
         Ok(reader)
     }
 
@@ -127,51 +81,67 @@ impl FeedReader {
     }
 
     /// Reads until stopped, handing everything over; never returns before, whatever happens to Redis.
-    pub async fn run(mut self, stop: CancellationToken, mut deliver: impl FnMut(Delivery)) {
+    pub async fn run(self, stop: CancellationToken, deliver: impl FnMut(Delivery) + Send + 'static) {
+        self.heard.tell(Some(Box::new(deliver)));
         let mut pause = PAUSE_MIN;
         let mut known = true;
         while !stop.is_cancelled() {
             let began = Instant::now();
-            match self.read_until_error(&stop, known, &mut deliver).await {
+            match self.read_until_error(&stop, known).await {
                 Ok(()) => break,
                 Err(error) => warn!(%error, "Reading the feed failed; going back and on"),
             }
             known = false;
             // They would only find out by failing.
             self.links.iter().for_each(Link::suspect);
-            // Until it is known again what this Redis holds, nobody is told that the node has come far enough.
-            self.progress.set(self.feed, 0);
+            self.heard.is_lost();
             self.metrics.feed_reconnects_total.increment(1);
             pause = if began.elapsed() > PAUSE_MAX { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
             sleep(pause).await;
         }
         self.leave().await;
+        self.heard.tell(None);
     }
 
-    async fn read_until_error(
-        &mut self,
-        stop: &CancellationToken,
-        known: bool,
-        deliver: &mut impl FnMut(Delivery),
-    ) -> RedisResult<()> {
+    async fn read_until_error(&self, stop: &CancellationToken, known: bool) -> RedisResult<()> {
         let mut connection = self.connect().await?;
         if !known {
-            self.rewind(&mut connection, deliver).await?;
+            self.rewind(&mut connection).await?;
             info!(feed = self.feed.0, "Reading the feed again");
         }
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(&self.group).arg(CONSUMER).arg("COUNT").arg(READ_ENTRIES_MAX);
         read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("NOACK").arg("STREAMS").arg(&self.key).arg(">");
+        let mut alone: u32 = 0;
         while !stop.is_cancelled() {
             // The read is never dropped half way: what it had taken would be lost.
             let reply: Value = read.query_async(&mut connection).await?;
-            let items = parse_reply(&reply)?;
-            let Some(oldest) = items.first() else { continue };
-            self.metrics.feed_entries_read_total.increment(items.len() as u64);
-            self.metrics.feed_lag_seconds.record((clock::now_ms() - oldest.at).max(0) as f64 / 1_000.0);
-            self.hand_over(items, deliver);
+            let (mut news, mut of_others) = (Vec::new(), false);
+            for entry in entries_of(&reply)? {
+                of_others |= writer_of(entry)? != self.group;
+                news.extend(FeedEntry::parse(entry, |id, number| self.heard.has(id, number))?);
+            }
+            if let Some(oldest) = news.first() {
+                self.metrics
+                    .feed_entries_read_total
+                    .increment(news.iter().map(|entry| entry.events.len() as u64).sum());
+                self.metrics.feed_lag_seconds.record((clock::now_ms() - oldest.at).max(0) as f64 / 1_000.0);
+                self.heard.hear(news);
+            }
+            alone = if of_others { 0 } else { alone.saturating_add(1) };
+            if alone > ALONE_READS {
+                self.wait_for_others(stop).await;
+            }
         }
         Ok(())
+    }
+
+    async fn wait_for_others(&self, stop: &CancellationToken) {
+        tokio::select! {
+            () = sleep(ALONE_PAUSE) => {}
+            () = self.heard.wanted() => {}
+            () = stop.cancelled() => {}
+        }
     }
 
     /// Takes the group along on a clean stop, as far as Redis can be reached.
@@ -184,39 +154,15 @@ impl FeedReader {
         }
     }
 
-    fn hand_over(&mut self, items: Vec<FeedItem>, deliver: &mut impl FnMut(Delivery)) {
-        for item in items {
-            if item.seq != self.handled + 1 {
-                let (feed, expected, found) = (self.feed.0, self.handled + 1, item.seq);
-                warn!(feed, expected, found, "A part of the feed was missed");
-                deliver(Delivery::Missed(self.feed));
-            }
-            (self.last, self.handled) = (item.id, item.seq);
-            if let Some(event) = item.event {
-                deliver(Delivery::Event(event));
-            }
-        }
-        deliver(Delivery::BatchEnd);
-        // Only now: who waits for this number finds everything up to it carried out.
-        self.progress.set(self.feed, self.handled);
-    }
-
     /// Goes back to the last entry that was handed over; the sequence tells afterwards whether something is missing.
-    async fn rewind(
-        &mut self,
-        connection: &mut MultiplexedConnection,
-        deliver: &mut impl FnMut(Delivery),
-    ) -> RedisResult<()> {
+    async fn rewind(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let last = self.heard.last_id();
         let newest = newest(connection, &self.key).await?;
-        if newest.is_none_or(|newest| newest < self.last) {
+        if newest.is_none_or(|newest| newest < last) {
             // This Redis has lost what was handed over already.
-            self.start_at_end(connection).await?;
-            deliver(Delivery::Missed(self.feed));
-            deliver(Delivery::BatchEnd);
-            self.progress.set(self.feed, self.handled);
-            return Ok(());
+            return self.start_at_end(connection).await;
         }
-        let last = self.last.to_string();
+        let last = last.to_string();
         let set = redis::cmd("XGROUP").arg("SETID").arg(&self.key).arg(&self.group).arg(&last).to_owned();
         match set.query_async::<()>(connection).await {
             Err(error) if error.code() == Some("NOGROUP") => {
@@ -226,11 +172,11 @@ impl FeedReader {
             }
             other => other?,
         }
-        self.progress.set(self.feed, self.handled);
+        self.heard.goes_on();
         Ok(())
     }
 
-    async fn start_at_end(&mut self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    async fn start_at_end(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let _: RedisResult<Value> =
             redis::cmd("XGROUP").arg("DESTROY").arg(&self.key).arg(&self.group).query_async(connection).await;
         // Number and end belong together: asked in one transaction.
@@ -253,8 +199,8 @@ impl FeedReader {
             .arg(1)
             .query_async(connection)
             .await?;
-        self.last = newest.first().map(entry_id).transpose()?.unwrap_or(Position::BEGINNING);
-        self.handled = seq.unwrap_or(0);
+        let last = newest.first().map(entry_id).transpose()?.unwrap_or(Position::BEGINNING);
+        self.heard.is_at(last, seq.unwrap_or(0));
         Ok(())
     }
 }

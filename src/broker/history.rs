@@ -128,7 +128,7 @@ impl Broker {
         let permit = timeout_at(deadline, self.shared.page_reads.acquire()).await;
         let _permit = permit.map_err(|_| Error::Unavailable(anyhow::anyhow!("too many reads are under way")))?;
         let (seq, page) = self.shared.reader.read(self, channel, part, deadline).await?;
-        self.shared.progress.reached(self.shared.keys.feed_of(channel), seq, deadline).await?;
+        self.shared.heard[self.shared.keys.feed_of(channel).0].reached(seq, deadline).await?;
         Ok(page)
     }
 }
@@ -146,7 +146,7 @@ impl Reader {
         call.arg(&part.low).arg(&part.high).arg(part.count).arg(u8::from(part.descending));
         call.arg(part.at.map_or_else(String::new, |position| position.to_string())).arg(channel.to_string());
         loop {
-            let handled = broker.shared.progress.handled(feed);
+            let handled = broker.shared.heard[feed.0].number();
             let open = link.open(deadline).await.ok_or_else(|| unavailable("Redis cannot be reached".into()))?;
             let reply: Result<Value, _> = call.invoke_async(&mut open.connection.clone()).await;
             match reply.and_then(|reply| parse(&reply)) {

@@ -3,7 +3,8 @@
 use futures_util::future::BoxFuture;
 use redis::RedisResult;
 
-use super::feed::{FeedReader, Progress};
+use super::feed::FeedReader;
+use super::heard::Heard;
 use super::keys::{Feed, Keys};
 use super::link::{Link, Route};
 use super::servers::Servers;
@@ -46,12 +47,12 @@ impl<'a> Lanes<'a> {
     }
 
     /// A reader for each feed.
-    pub(super) async fn readers(&self, progress: &Progress, metrics: &Metrics) -> RedisResult<Vec<FeedReader>> {
+    pub(super) async fn readers(&self, heard: &[Heard], metrics: &Metrics) -> RedisResult<Vec<FeedReader>> {
         let mut readers = Vec::new();
         for feed in self.keys.feeds() {
             let links = [self.append[feed.0].clone(), self.read[feed.0].clone()];
             let (route, group) = (self.route(feed), &self.options.group);
-            let reader = FeedReader::begin(route, self.keys, feed, group, progress, links, metrics);
+            let reader = FeedReader::begin(route, self.keys, feed, group, &heard[feed.0], links, metrics);
             readers.push(reader.await?);
         }
         Ok(readers)

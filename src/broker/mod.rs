@@ -8,6 +8,7 @@ pub mod backup;
 pub mod doctor;
 pub mod embedded;
 mod feed;
+mod heard;
 mod history;
 mod janitor;
 mod keys;
@@ -31,7 +32,8 @@ use uuid::Uuid;
 
 pub use append::{Appended, NewEntry, Pending};
 pub use attempts::{Attempt, Settled};
-pub use feed::{Delivery, FeedReader};
+pub use feed::FeedReader;
+pub use heard::Delivery;
 pub use history::{PAGE_ENTRIES, Page};
 pub use keys::Feed;
 pub use notice::{FeedEvent, Notice};
@@ -42,7 +44,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::model::{Change, ChannelId};
 use append::{Appender, Item};
-use feed::Progress;
+use heard::Heard;
 use history::Reader;
 use keys::Keys;
 use lanes::Lanes;
@@ -118,7 +120,8 @@ struct Shared {
     appender: Appender,
     reader: Reader,
     read_script: Script,
-    progress: Progress,
+    /// Of each feed.
+    heard: Vec<Heard>,
     page_reads: Semaphore,
     servers: Servers,
     metrics: Metrics,
@@ -145,9 +148,9 @@ impl Broker {
         janitor::announce(&servers, &keys, &options).await?;
         let lanes = Lanes::new(&servers, &keys, &options);
         lanes.settle_origin().await?;
-        let progress = Progress::new(keys.feeds().count());
-        let readers = lanes.readers(&progress, metrics).await?;
-        let (appender, writers) = Appender::new(&lanes.append, &keys, &options, metrics);
+        let heard: Vec<_> = keys.feeds().map(Heard::new).collect();
+        let readers = lanes.readers(&heard, metrics).await?;
+        let (appender, writers) = Appender::new(&lanes.append, &keys, &options, &heard, metrics);
         let Lanes { read: links, mut tasks, .. } = lanes;
         let shared = Shared {
             reader: Reader { links, options: options.clone() },
@@ -156,7 +159,7 @@ impl Broker {
             keys,
             options,
             appender,
-            progress,
+            heard,
             servers,
             metrics: metrics.clone(),
         };
@@ -200,7 +203,7 @@ impl Broker {
         let appended = outcome(self.announce(notice)?).await?;
         if let Appended::Announced(seq) | Appended::Deleted(_, seq) = appended {
             let deadline = Instant::now() + self.shared.options.append_timeout;
-            self.shared.progress.reached(self.feed_of_notice(notice), seq, deadline).await?;
+            self.shared.heard[self.feed_of_notice(notice).0].reached(seq, deadline).await?;
         }
         Ok(appended)
     }

@@ -41,31 +41,42 @@ pub enum Notice {
     Change(Change),
 }
 
-/// One item of a feed.
+/// One entry of a feed: all that was written in one call.
 #[derive(Debug)]
-pub(super) struct FeedItem {
-    /// The id in the stream of the entry that it is in, with whatever was written in the same call.
+pub(super) struct FeedEntry {
+    /// Its id in the stream.
     pub(super) id: Position,
-    /// Its number in the feed: dense, so that a hole shows.
-    pub(super) seq: u64,
-    /// What happened; `None` where a later version wrote what this one does not know.
-    pub(super) event: Option<FeedEvent>,
+    /// The number of its first item in the feed: they are dense, so that a hole shows.
+    pub(super) number: u64,
     /// When it was written.
     pub(super) at: TimeMs,
+    /// What happened, by item; `None` where a later version wrote what this one does not know.
+    pub(super) events: Vec<Option<FeedEvent>>,
 }
 
-impl FeedItem {
-    /// Reads `[id, [number, time, log, position, payload, …]]`: the number of the first item, and of each item the log that it
-    /// is in, if any, and a position there.
-    pub(super) fn parse_entry(raw: &Value) -> Result<Vec<Self>, RedisError> {
+impl FeedEntry {
+    /// Reads `[id, [number, time, writer, log, position, payload, …]]`: the number of the first item, and of each item the log
+    /// that it is in, if any, and a position there. `None` where `is_known` says so of the id and the number of the last item.
+    pub(super) fn parse(raw: &Value, is_known: impl FnOnce(Position, u64) -> bool) -> Result<Option<Self>, RedisError> {
         let id = entry_id(raw)?;
         let [_, fields] = value::list(raw)? else { return Err(value::unexpected("a feed entry")) };
-        let [number, time, items @ ..] = value::list(fields)? else { return Err(value::unexpected("a number")) };
-        let at = value::number(time)?;
-        let numbers = value::number::<u64>(number)?..;
-        let items = numbers.zip(items.chunks_exact(3));
-        items.map(|(seq, item)| Ok(Self { id, seq, event: parse_event(item, at)?, at })).collect()
+        let [number, at, _, items @ ..] = value::list(fields)? else { return Err(value::unexpected("a number")) };
+        let (number, at, items) = (value::number(number)?, value::number(at)?, items.chunks_exact(3));
+        if is_known(id, last_number(number, items.len())) {
+            return Ok(None);
+        }
+        let events = items.map(|item| parse_event(item, at)).collect::<Result<_, _>>()?;
+        Ok(Some(Self { id, number, at, events }))
     }
+
+    /// The number of its last item.
+    pub(super) fn last_number(&self) -> u64 {
+        last_number(self.number, self.events.len())
+    }
+}
+
+fn last_number(first: u64, items: usize) -> u64 {
+    (first + items as u64).saturating_sub(1)
 }
 
 fn parse_event(item: &[Value], at: TimeMs) -> Result<Option<FeedEvent>, RedisError> {
@@ -84,14 +95,16 @@ pub(super) fn entry_id(raw: &Value) -> Result<Position, RedisError> {
     value::position(id)?.ok_or_else(|| value::unexpected("a feed entry"))
 }
 
-/// Reads the reply of a read: `[[feed, [entry, …]]]`, or nil where the time ran out.
-pub(super) fn parse_reply(reply: &Value) -> Result<Vec<FeedItem>, RedisError> {
-    let Value::Array(streams) = reply else { return Ok(Vec::new()) };
+/// The group of the node that wrote an entry.
+pub(super) fn writer_of(raw: &Value) -> Result<&str, RedisError> {
+    let [_, fields] = value::list(raw)? else { return Err(value::unexpected("a feed entry")) };
+    value::list(fields)?.get(2).map_or(Err(value::unexpected("who wrote it")), value::text)
+}
+
+/// The entries in the reply of a read: `[[feed, [entry, …]]]`, or nil where the time ran out.
+pub(super) fn entries_of(reply: &Value) -> Result<&[Value], RedisError> {
+    let Value::Array(streams) = reply else { return Ok(&[]) };
     let [stream] = streams.as_slice() else { return Err(value::unexpected("one stream")) };
     let [_, entries] = value::list(stream)? else { return Err(value::unexpected("a stream")) };
-    let mut items = Vec::new();
-    for entry in value::list(entries)? {
-        items.extend(FeedItem::parse_entry(entry)?);
-    }
-    Ok(items)
+    value::list(entries)
 }

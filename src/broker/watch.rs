@@ -42,7 +42,7 @@ async fn look_at_feeds(broker: &Broker) -> anyhow::Result<()> {
         let (length, newest): (u64, Option<u64>) = ask.query_async(&mut connection).await?;
         longest = longest.max(length);
         // 0 is a place that is being looked for anew.
-        let handled = shared.progress.handled(feed);
+        let handled = shared.heard[feed.0].number();
         if handled > 0 {
             unread = unread.max(newest.unwrap_or(0).saturating_sub(handled));
         }

@@ -10,12 +10,14 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::append::{Appended, Item, NewEntry, Queued};
+use super::heard::Heard;
 use super::keys::{Feed, Keys};
 use super::link::{self, Link};
+use super::notice::{FeedEntry, FeedEvent};
 use super::{Durability, Options, value};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::model::{ChannelId, LastEpoch};
+use crate::model::{ChannelId, Entry, LastEpoch, Position, TimeMs};
 
 /// The most items of one script call. Larger batches save little more per message, and hold up the rest of Redis.
 const BATCH_ITEMS_MAX: usize = 256;
@@ -31,6 +33,7 @@ pub(super) struct Writer {
     link: Link,
     keys: Keys,
     options: Options,
+    heard: Heard,
     metrics: Metrics,
     script: Script,
     /// The highest epoch that was answered: nothing is written below it where Redis has lost all that it knew.
@@ -38,12 +41,20 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(feed: Feed, link: &Link, keys: &Keys, options: &Options, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        feed: Feed,
+        link: &Link,
+        keys: &Keys,
+        options: &Options,
+        heard: &Heard,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             feed,
             link: link.clone(),
             keys: keys.clone(),
             options: options.clone(),
+            heard: heard.clone(),
             metrics: metrics.clone(),
             script: Script::new(include_str!("append.lua")),
             top: 0,
@@ -99,7 +110,7 @@ impl Writer {
                 }
             };
             match self.confirmed(&mut connection).await.and_then(|()| parse(batch, &reply)) {
-                Ok(answers) => self.answer(batch, answers),
+                Ok(written) => self.answer(batch, written),
                 Err(error) => {
                     self.link.failed(&open, &error);
                     self.refuse(batch.drain(..), Error::OutcomeUnknown, &error.to_string());
@@ -120,7 +131,8 @@ impl Writer {
             .arg(options.dedupe.as_millis() as u64)
             .arg(options.feed_window.as_millis() as u64)
             .arg(options.feed_entries_max)
-            .arg(self.top);
+            .arg(self.top)
+            .arg(&options.group);
         for queued in batch {
             match &queued.item {
                 Item::Message(entry) => self.add_message(&mut call, entry),
@@ -160,21 +172,38 @@ impl Writer {
         call.arg(kind).arg(json).arg("");
     }
 
-    fn answer(&mut self, batch: &mut Vec<Queued>, answers: Vec<Appended>) {
+    /// This node hears of its messages first, and then tells who sent them: both leave in one write.
+    fn answer(&mut self, batch: &mut Vec<Queued>, Written { at, number, id, answers }: Written) {
         self.metrics.append_batch_messages.record(batch.len() as f64);
         let now = Instant::now();
+        let is_whole = answers.iter().all(Appended::is_of_message);
+        let mut told = Vec::with_capacity(batch.len());
+        let mut events = Vec::with_capacity(batch.len());
         for (queued, answer) in batch.drain(..).zip(answers) {
             self.metrics.append_seconds.record(now.duration_since(queued.queued_at));
-            if let (Item::Message(entry), Appended::Written(position, _)) = (&queued.item, answer) {
-                self.metrics.messages_appended_total.increment(1);
-                self.top = self.top.max(position.epoch);
-                learn(&entry.channel.last_epoch, position.epoch, now.into_std());
-            } else if let Appended::Duplicate(..) = answer {
-                self.metrics.messages_duplicate_total.increment(1);
+            match (queued.item, answer) {
+                (Item::Message(NewEntry { channel, body, .. }), Appended::Written(position, _)) => {
+                    self.metrics.messages_appended_total.increment(1);
+                    self.top = self.top.max(position.epoch);
+                    learn(&channel.last_epoch, position.epoch, now.into_std());
+                    events.push(Some(FeedEvent::Message(channel.id, Entry { position, at, body })));
+                }
+                (_, Appended::Duplicate(..)) => self.metrics.messages_duplicate_total.increment(1),
+                _ => {}
             }
-            let _ = queued.answer.send(match answer {
+            told.push((queued.answer, answer));
+        }
+        // Notices are the reader's to bring: they also show that what is written comes back.
+        if let Some(id) = id.filter(|_| is_whole) {
+            let messages = events.len() as u64;
+            if self.heard.hear_own(FeedEntry { id, number, at, events }) {
+                self.metrics.feed_entries_read_total.increment(messages);
+            }
+        }
+        for (answer, appended) in told {
+            let _ = answer.send(match appended {
                 Appended::Failed => Err(Error::OutcomeUnknown(anyhow::anyhow!("a part of the script failed"))),
-                answer => Ok(answer),
+                appended => Ok(appended),
             });
         }
     }
@@ -210,29 +239,37 @@ fn is_refusal(error: &RedisError) -> bool {
     error.code().is_some_and(|code| codes.contains(&code))
 }
 
-fn parse(batch: &[Queued], reply: &Value) -> Result<Vec<Appended>, RedisError> {
-    let [now, answers @ ..] = value::list(reply)? else { return Err(value::unexpected("a time")) };
-    let now = value::number(now)?;
+/// What a call has written.
+#[derive(PartialEq, Debug)]
+struct Written {
+    at: TimeMs,
+    /// The number of the first item in the feed, and the id of the entry there, if any.
+    number: u64,
+    id: Option<Position>,
+    answers: Vec<Appended>,
+}
+
+fn parse(batch: &[Queued], reply: &Value) -> Result<Written, RedisError> {
+    let [at, number, id, answers @ ..] = value::list(reply)? else { return Err(value::unexpected("a time")) };
+    let (at, number, id) = (value::number(at)?, value::number(number)?, value::position(id)?);
     if answers.len() != batch.len() * 2 {
         return Err(value::unexpected("two values an item"));
     }
-    answers
-        .chunks_exact(2)
-        .map(|answer| {
-            let text = value::text(&answer[1])?;
-            let (first, second) = text.split_once(' ').unwrap_or((text, ""));
-            Ok(match value::number::<u8>(&answer[0])? {
-                1 => Appended::Written(parsed(first)?, now),
-                2 => Appended::Duplicate(parsed(first)?, parsed(second)?),
-                3 => Appended::Conflict,
-                4 => Appended::Gone,
-                5 => Appended::Announced(parsed(first)?),
-                6 => Appended::Deleted(if second.is_empty() { None } else { Some(parsed(second)?) }, parsed(first)?),
-                7 => Appended::Failed,
-                _ => return Err(value::unexpected("a known status")),
-            })
+    let answers = answers.chunks_exact(2).map(|answer| {
+        let text = value::text(&answer[1])?;
+        let (first, second) = text.split_once(' ').unwrap_or((text, ""));
+        Ok(match value::number::<u8>(&answer[0])? {
+            1 => Appended::Written(parsed(first)?, at),
+            2 => Appended::Duplicate(parsed(first)?, parsed(second)?),
+            3 => Appended::Conflict,
+            4 => Appended::Gone,
+            5 => Appended::Announced(parsed(first)?),
+            6 => Appended::Deleted(if second.is_empty() { None } else { Some(parsed(second)?) }, parsed(first)?),
+            7 => Appended::Failed,
+            _ => return Err(value::unexpected("a known status")),
         })
-        .collect()
+    });
+    Ok(Written { at, number, id, answers: answers.collect::<Result<_, RedisError>>()? })
 }
 
 fn parsed<T: FromStr>(text: &str) -> Result<T, RedisError> {
@@ -244,7 +281,6 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::model::Position;
 
     fn queued(json: String) -> Queued {
         let now = Instant::now();
@@ -268,10 +304,10 @@ mod tests {
         let text = |text: &str| Value::BulkString(text.into());
         let answers = [(1, "5-1"), (2, "5-0 60"), (3, "5-0 60"), (4, ""), (5, "9"), (6, "10 5-1"), (6, "11 "), (7, "")];
         let reply = answers.iter().flat_map(|(status, value)| [Value::Int(*status), text(value)]);
-        let reply = Value::Array([text("70")].into_iter().chain(reply).collect());
+        let reply = Value::Array(["70", "9", "60-1"].map(text).into_iter().chain(reply).collect());
         let batch: Vec<_> = answers.iter().map(|_| queued(String::new())).collect();
         let at = |seq| Position { epoch: 5, seq };
-        let told = [
+        let answers = vec![
             Appended::Written(at(1), 70),
             Appended::Duplicate(at(0), 60),
             Appended::Conflict,
@@ -281,7 +317,8 @@ mod tests {
             Appended::Deleted(None, 11),
             Appended::Failed,
         ];
-        assert_eq!(parse(&batch, &reply).unwrap(), told);
+        let id = Some(Position { epoch: 60, seq: 1 });
+        assert_eq!(parse(&batch, &reply).unwrap(), Written { at: 70, number: 9, id, answers });
         assert!(parse(&batch[1..], &reply).is_err());
     }
 }

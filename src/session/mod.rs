@@ -13,6 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -300,6 +301,9 @@ impl Session {
         let mut leave_at: Option<Instant> = None;
         loop {
             self.wake.take(&mut woken);
+            if let Some(sending) = oldest(&mut self.pending).now_or_never() {
+                self.answer_sends(sending).await?;
+            }
             self.look(&mut woken).await?;
             self.read_on();
             self.socket.flush().await?;

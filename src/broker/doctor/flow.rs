@@ -10,9 +10,10 @@ use redis::{RedisResult, Value};
 use tokio::time::Instant;
 
 use super::super::append::{Appended, Appender, Item};
+use super::super::heard::Heard;
 use super::super::keys::{Feed, Keys, slot_of};
 use super::super::link::{Link, Route};
-use super::super::notice::{FeedEvent, FeedItem, Notice, entry_id};
+use super::super::notice::{FeedEntry, FeedEvent, Notice, entry_id};
 use super::super::servers::Servers;
 use super::super::{Options, outcome, setup, value};
 use super::{STEP_MAX, limited, named};
@@ -157,7 +158,8 @@ async fn round_trips(servers: &Servers, keys: &Keys, options: &Options) -> anyho
             link
         })
         .collect();
-    let (appender, writers) = Appender::new(&links, keys, options, &Metrics::unobserved());
+    let heard: Vec<_> = keys.feeds().map(Heard::new).collect();
+    let (appender, writers) = Appender::new(&links, keys, options, &heard, &Metrics::unobserved());
     upkeep.extend(writers.into_iter().map(|writer| Box::pin(writer) as BoxFuture<'static, ()>));
     let trips = async {
         let mut times = Vec::new();
@@ -200,8 +202,9 @@ async fn round_trip(
     read.arg(&key).arg(after).arg("+").arg("COUNT").arg(LOOK_BACK_ENTRIES);
     let found: Value = read.query_async(&mut connection).await?;
     for entry in value::list(&found)? {
-        let ours = |item: &FeedItem| item.seq == number && item.event == Some(FeedEvent::Notice(canary.clone(), None));
-        if FeedItem::parse_entry(entry)?.iter().any(ours) {
+        let Some(entry) = FeedEntry::parse(entry, |_, last| last < number)? else { continue };
+        let ours = Some(FeedEvent::Notice(canary.clone(), None));
+        if (entry.number..).zip(entry.events).any(|item| item == (number, ours.clone())) {
             return Ok(began.elapsed());
         }
     }
