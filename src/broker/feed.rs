@@ -122,9 +122,8 @@ impl FeedReader {
                 news.extend(FeedEntry::parse(entry, |id, number| self.heard.has(id, number))?);
             }
             if let Some(oldest) = news.first() {
-                self.metrics
-                    .feed_entries_read_total
-                    .increment(news.iter().map(|entry| entry.events.len() as u64).sum());
+                let items: usize = news.iter().map(|entry| entry.events.len()).sum();
+                self.metrics.feed_entries_read_total.increment(items as u64);
                 self.metrics.feed_lag_seconds.record((clock::now_ms() - oldest.at).max(0) as f64 / 1_000.0);
                 self.heard.hear(news);
             }

@@ -196,7 +196,7 @@ mod tests {
     fn heard() -> (Heard, std::sync::mpsc::Receiver<u64>) {
         let heard = Heard::new(Feed(0));
         heard.is_at(Position { epoch: 10, seq: 0 }, 100);
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = std::sync::mpsc::sync_channel(16);
         heard.tell(Some(Box::new(move |delivery| match delivery {
             Delivery::Event(FeedEvent::Notice(Notice::Canary { number, .. }, _)) => tell.send(number).unwrap(),
             Delivery::Missed(_) => tell.send(0).unwrap(),
