@@ -28,7 +28,9 @@ macro_rules! route {
 
 /// The public listener's routes.
 pub fn routes(api: Api) -> BoxedFilter<(Response,)> {
-    let chat = accounts(&api).or(channels(&api)).unify().or(messages(&api)).unify();
+    // Each is tried in turn, with all that it holds: the one that is asked for most comes first.
+    let chat = route!(api, get, path!("ws"), upgrade::upgrade).or(accounts(&api)).unify();
+    let chat = chat.or(channels(&api)).unify().or(messages(&api)).unify();
     #[cfg(feature = "conformance")]
     let chat = chat.or(route!(api, get, path!("echo"), upgrade::echo)).unify();
     chat.or(contracts(&api)).unify().recover(recover).unify().boxed()
@@ -73,8 +75,6 @@ fn channels(api: &Api) -> BoxedFilter<(Response,)> {
 fn messages(api: &Api) -> BoxedFilter<(Response,)> {
     route!(api, get, path!("channels" / String / "messages"), channels::history, name)
         .or(route!(api, post, path!("channels" / String / "messages"), channels::send, name))
-        .unify()
-        .or(route!(api, get, path!("ws"), upgrade::upgrade))
         .unify()
         .boxed()
 }
