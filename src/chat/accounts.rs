@@ -187,16 +187,16 @@ impl Chat {
         if shared.revoked.contains(claims.sign_in) {
             return Err(Error::Unauthenticated);
         }
-        let user = shared.caches.user(claims.user, shared.store.users().by_id(claims.user)).await?;
+        let user = shared.caches.user(claims.user, || shared.store.users().by_id(claims.user)).await?;
         if user.is_none_or(|user| user.name != claims.name) {
             return Err(Error::Unauthenticated);
         }
         if !shared.caches.is_used(claims.sign_in, claims.generation) {
-            if !shared.store.sign_ins().is_active(claims.sign_in, clock::now_ms()).await? {
+            if !Box::pin(shared.store.sign_ins().is_active(claims.sign_in, clock::now_ms())).await? {
                 return Err(Error::Unauthenticated);
             }
             if claims.generation > 0 {
-                shared.store.sign_ins().confirm(claims.sign_in, claims.generation).await?;
+                Box::pin(shared.store.sign_ins().confirm(claims.sign_in, claims.generation)).await?;
             }
             shared.caches.set_used(claims.sign_in, claims.generation);
         }

@@ -58,23 +58,24 @@ impl Caches {
     }
 
     /// The channel; what does not exist is not remembered.
-    pub(super) async fn channel(
+    pub(super) async fn channel<F: Future<Output = Result<Option<Channel>>>>(
         &self,
         name: &ChannelName,
-        load: impl Future<Output = Result<Option<Channel>>>,
+        load: impl FnOnce() -> F,
     ) -> Result<Option<Arc<Channel>>> {
-        let load = async { Ok(load.await?.map(Arc::new)) };
+        // Boxed, here and below: what a question to the database needs is no part of a command that finds its answer here.
+        let load = async { Ok(Box::pin(load()).await?.map(Arc::new)) };
         Ok(self.channels.get(name, load).await?.0)
     }
 
     /// The membership of a user in a channel.
-    pub(super) async fn membership(
+    pub(super) async fn membership<F: Future<Output = Result<Option<Membership>>>>(
         &self,
         channel: ChannelId,
         user: UserId,
-        load: impl Future<Output = Result<Option<Membership>>>,
+        load: impl FnOnce() -> F,
     ) -> Result<Option<Membership>> {
-        let load = async { Ok(Some(load.await?)) };
+        let load = async { Ok(Some(Box::pin(load()).await?)) };
         let (membership, remembered) = self.memberships.get(&(channel, user), load).await?;
         if remembered {
             self.metrics.membership_cache_hits_total.increment(1);
@@ -85,12 +86,12 @@ impl Caches {
     }
 
     /// The user; they never change.
-    pub(super) async fn user(
+    pub(super) async fn user<F: Future<Output = Result<Option<User>>>>(
         &self,
         user: UserId,
-        load: impl Future<Output = Result<Option<User>>>,
+        load: impl FnOnce() -> F,
     ) -> Result<Option<Arc<User>>> {
-        let load = async { Ok(load.await?.map(Arc::new)) };
+        let load = async { Ok(Box::pin(load()).await?.map(Arc::new)) };
         Ok(self.users.get(&user, load).await?.0)
     }
 

@@ -115,7 +115,7 @@ impl Chat {
     /// # Errors
     /// `channel_not_found`.
     pub async fn find(&self, name: &ChannelName) -> Result<Arc<Channel>> {
-        let load = self.shared.store.channels().by_name(name);
+        let load = || self.shared.store.channels().by_name(name);
         self.shared.caches.channel(name, load).await?.ok_or(Error::ChannelNotFound)
     }
 
@@ -130,7 +130,7 @@ impl Chat {
     }
 
     async fn membership(&self, caller: &Caller, channel: &Channel) -> Result<Option<Membership>> {
-        let load = self.shared.store.members().membership(channel.id, caller.user);
+        let load = || self.shared.store.members().membership(channel.id, caller.user);
         self.shared.caches.membership(channel.id, caller.user, load).await
     }
 }
