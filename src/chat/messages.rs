@@ -87,7 +87,7 @@ impl Chat {
         limit: PageLimit,
     ) -> Result<History> {
         let channel = self.readable(caller, name).await?;
-        let (page, more) = self.shared.broker.history(channel.id, anchor, limit).await?;
+        let (page, more) = Box::pin(self.shared.broker.history(channel.id, anchor, limit)).await?;
         // The node has heard by now of every removal before the page: nobody reads past their own.
         self.admit(caller, &channel).await?;
         let events = page.entries.iter().map(|entry| {
