@@ -130,6 +130,8 @@ impl FeedReader {
             alone = if of_others { 0 } else { alone.saturating_add(1) };
             if alone > ALONE_READS {
                 self.wait_for_others(stop).await;
+                // What was heard of meanwhile need not be read.
+                self.go_on(&mut connection).await?;
             }
         }
         Ok(())
@@ -161,10 +163,9 @@ impl FeedReader {
             // This Redis has lost what was handed over already.
             return self.start_at_end(connection).await;
         }
-        let last = last.to_string();
-        let set = redis::cmd("XGROUP").arg("SETID").arg(&self.key).arg(&self.group).arg(&last).to_owned();
-        match set.query_async::<()>(connection).await {
+        match self.go_on(connection).await {
             Err(error) if error.code() == Some("NOGROUP") => {
+                let last = last.to_string();
                 let mut create = redis::cmd("XGROUP");
                 create.arg("CREATE").arg(&self.key).arg(&self.group).arg(&last).arg("MKSTREAM");
                 create.query_async::<()>(connection).await?;
@@ -173,6 +174,13 @@ impl FeedReader {
         }
         self.heard.goes_on();
         Ok(())
+    }
+
+    /// Sets the group to the last entry that was handed over.
+    async fn go_on(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let last = self.heard.last_id().to_string();
+        let set = redis::cmd("XGROUP").arg("SETID").arg(&self.key).arg(&self.group).arg(&last).to_owned();
+        set.query_async(connection).await
     }
 
     async fn start_at_end(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {

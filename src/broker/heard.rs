@@ -34,7 +34,7 @@ pub(super) struct Heard {
 struct Shared {
     /// The number of the last item that was handed over; 0 while it is not known where this node stands.
     number: watch::Sender<u64>,
-    /// Somebody waits for what has not been read yet.
+    /// There is something that the reader alone brings, and it is to look.
     wanted: Notify,
     place: Mutex<Place>,
 }
@@ -61,7 +61,7 @@ impl Heard {
     pub(super) async fn reached(&self, number: u64, deadline: Instant) -> Result<()> {
         let mut reached = self.shared.number.subscribe();
         if *reached.borrow() < number {
-            self.shared.wanted.notify_one();
+            self.want();
         }
         match timeout_at(deadline, reached.wait_for(|reached| *reached >= number)).await {
             Ok(Ok(_)) => Ok(()),
@@ -69,7 +69,12 @@ impl Heard {
         }
     }
 
-    /// Waits until somebody waits for what has not been read yet. Cancel-safe.
+    /// Has the reader look: there is something that it alone brings.
+    pub(super) fn want(&self) {
+        self.shared.wanted.notify_one();
+    }
+
+    /// Waits until the reader is to look. Cancel-safe.
     pub(super) async fn wanted(&self) {
         self.shared.wanted.notified().await;
     }
@@ -141,7 +146,7 @@ impl Heard {
             place.enter(entry);
             self.end_batch(&mut place);
         } else if entry.number > place.number {
-            self.shared.wanted.notify_one();
+            self.want();
         }
         is_next
     }

@@ -193,12 +193,16 @@ impl Writer {
             }
             told.push((queued.answer, answer));
         }
-        // Notices are the reader's to bring: they also show that what is written comes back.
-        if let Some(id) = id.filter(|_| is_whole) {
-            let messages = events.len() as u64;
-            if self.heard.hear_own(FeedEntry { id, number, at, events }) {
-                self.metrics.feed_entries_read_total.increment(messages);
+        match id {
+            Some(id) if is_whole => {
+                let messages = events.len() as u64;
+                if self.heard.hear_own(FeedEntry { id, number, at, events }) {
+                    self.metrics.feed_entries_read_total.increment(messages);
+                }
             }
+            // Notices are the reader's to bring: they also show that what is written comes back.
+            Some(_) => self.heard.want(),
+            None => {}
         }
         for (answer, appended) in told {
             let _ = answer.send(match appended {

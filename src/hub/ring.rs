@@ -1,5 +1,6 @@
 //! The newest frames of one channel: a contiguous piece of its log, encoded once, read by many cursors.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -89,16 +90,23 @@ impl Ring {
 
     /// Where what follows the cursor is.
     pub(super) fn find(&self, cursor: Position) -> Found {
-        let next = self.frames.partition_point(|frame| frame.position <= cursor);
+        let len = self.frames.len();
+        // A run is dense and of one epoch, so a position tells its place.
+        let next =
+            self.frames.front().map_or(0, |Frame { position: first, .. }| match cursor.epoch.cmp(&first.epoch) {
+                Ordering::Less => 0,
+                Ordering::Equal => cursor.seq.saturating_add(1).saturating_sub(first.seq).min(len as u64) as usize,
+                Ordering::Greater => len,
+            });
         let contiguous = match next {
             0 => self.base == Some(cursor),
             next => self.frames[next - 1].position == cursor,
         };
         match contiguous {
-            true if next < self.frames.len() => Found::Next(next),
+            true if next < len => Found::Next(next),
             true => Found::Head,
             // Ahead of all that came through the feed so far.
-            false if next == self.frames.len() && self.base.is_none_or(|base| base <= cursor) => Found::Head,
+            false if next == len && self.base.is_none_or(|base| base <= cursor) => Found::Head,
             false => Found::Elsewhere,
         }
     }

@@ -94,8 +94,10 @@ pub struct Doubted {
 /// What a cursor finds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Read {
-    /// Frames; there may be more.
+    /// Frames, and there are more.
     Frames,
+    /// Frames up to the head; a mark follows when there are more.
+    Last,
     /// Nothing further for now; a mark follows when there is.
     Head,
     /// What comes next must be read from the log.
@@ -143,8 +145,9 @@ impl Room {
         } else {
             match inner.ring.find(cursor) {
                 Found::Next(index) => {
-                    frames.extend(inner.ring.from(index).take(READ_FRAMES_MAX).cloned());
-                    Read::Frames
+                    let mut next = inner.ring.from(index);
+                    frames.extend(next.by_ref().take(READ_FRAMES_MAX).cloned());
+                    if next.next().is_some() { Read::Frames } else { Read::Last }
                 }
                 Found::Head => Read::Head,
                 Found::Elsewhere => Read::Elsewhere,

@@ -138,7 +138,7 @@ impl Session {
             let (read, seen) =
                 subscription.room.read(subscription.key, subscription.cursor, subscription.generation, &mut frames);
             match read {
-                Read::Frames => self.all.metrics.ring_hits_total.increment(1),
+                Read::Frames | Read::Last => self.all.metrics.ring_hits_total.increment(1),
                 Read::Elsewhere => {
                     self.all.metrics.ring_misses_total.increment(1);
                     subscription.in_log = true;
@@ -151,7 +151,7 @@ impl Session {
             frames.clear();
             self.frames = frames;
             let over = !written? || self.subscriptions.get(&id).is_some_and(|s| s.is_over(seen.ended));
-            self.tell_caught_up(id, read == Read::Head).await?;
+            self.tell_caught_up(id, matches!(read, Read::Last | Read::Head)).await?;
             if over {
                 return self.let_go(id, seen.ended).await;
             }

@@ -10,6 +10,7 @@ mod socket;
 mod timer;
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -297,6 +298,8 @@ impl Session {
     /// Until the end. What was marked is looked at before anything is waited for, and what was written is flushed.
     async fn live(&mut self) -> Result<std::convert::Infallible, End> {
         let stop = self.all.stop.clone();
+        // Once, for it takes a lock that all sessions share.
+        let mut stopping = pin!(stop.cancelled());
         let mut woken = Woken::default();
         let mut leave_at: Option<Instant> = None;
         loop {
@@ -312,7 +315,7 @@ impl Session {
                 () = self.wake.woken() => {}
                 sending = oldest(&mut self.pending) => self.answer_sends(sending).await?,
                 (id, found) = page(&mut self.page) => self.catch_up(id, found).await?,
-                () = stop.cancelled(), if leave_at.is_none() => leave_at = Some(Instant::now() + self.leave_after()),
+                () = &mut stopping, if leave_at.is_none() => leave_at = Some(Instant::now() + self.leave_after()),
                 () = at(self.read_at) => self.read_at = None,
                 () = at(leave_at) => return Err(Box::pin(self.say_goodbye()).await),
             }

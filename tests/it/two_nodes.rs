@@ -3,6 +3,7 @@
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::support::redis::Redis;
 use crate::support::session::Sent;
 use crate::support::{LONG_PATIENCE, Listener, Sender, TestServer, eventually, message, within, without};
 
@@ -17,6 +18,49 @@ async fn a_message_reaches_a_listener_on_another_node() {
     assert_eq!(without(bob.next_message().await, &["at"]), message("tea", &sent.id, "ann", "hello"));
     ann.ok(json!({"op": "typing", "channel": "tea"})).await;
     assert_eq!(bob.next_event().await, json!({"ev": "typing", "channel": "tea", "from": "ann"}));
+}
+
+/// More reads than those after which a node counts as alone in the feed.
+const ALONE: usize = 100;
+
+#[tokio::test]
+async fn a_node_that_was_alone_for_long_hears_of_others_all_the_same() {
+    let (one, two) = TestServer::pair().await;
+    let (mut ann, mut bob) = (one.session("ann").await, two.session("bob").await);
+    ann.create_channel("tea").await;
+    let mut carl = one.session("carl").await;
+    carl.join("tea").await;
+    for number in 0..ALONE {
+        let sent = ann.send("tea", &number.to_string()).await;
+        assert_eq!(carl.next_message().await["id"], sent.id);
+    }
+    for number in 0..ALONE {
+        let from_two = bob.send("tea", &number.to_string()).await;
+        let from_one = ann.send("tea", &number.to_string()).await;
+        assert_eq!(carl.next_message().await["id"], from_two.id);
+        assert_eq!(carl.next_message().await["id"], from_one.id);
+    }
+    bob.ok(json!({"op": "typing", "channel": "tea"})).await;
+    assert_eq!(carl.next_event().await, json!({"ev": "typing", "channel": "tea", "from": "bob"}));
+}
+
+#[tokio::test]
+async fn a_node_that_is_alone_hardly_reads_what_it_wrote_itself() {
+    let redis = Redis::start(false);
+    let one = TestServer::on(&redis, &[]).await;
+    let mut ann = one.session("ann").await;
+    ann.create_channel("tea").await;
+    ann.join("tea").await;
+    redis.run(&["CONFIG", "RESETSTAT"]).await;
+    for number in 0..5 * ALONE {
+        let sent = ann.send("tea", &number.to_string()).await;
+        assert_eq!(ann.next_message().await["id"], sent.id);
+    }
+    let stats: String = redis.ask(&["INFO", "commandstats"]).await.unwrap();
+    let line =
+        stats.lines().find_map(|line| line.strip_prefix("cmdstat_xreadgroup:calls=")).expect("it reads the feed");
+    let reads: usize = line.split(',').next().unwrap().parse().unwrap();
+    assert!(reads < 3 * ALONE, "{reads} reads for {} messages", 5 * ALONE);
 }
 
 const SENDERS: usize = 5;
