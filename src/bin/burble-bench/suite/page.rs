@@ -187,8 +187,8 @@ fn words(part: Part) -> (&'static str, &'static str) {
         ),
         Part::Nodes => (
             "Nodes",
-            "One, two and three nodes on one Redis and one Postgres, at the highest rate that each holds; the members of each \
-             room are spread over all nodes, so every node needs every message.",
+            "One, two and three nodes on one Redis and one Postgres, at the highest rate that each holds, and at one that all \
+             hold; the members of each room are spread over all nodes, so every node needs every message.",
         ),
         Part::Idle => ("Quiet sessions", "Sessions that are joined to one of 100 channels, and quiet."),
         Part::Peak => (

@@ -6,6 +6,8 @@ use crate::cli::{Mode, Part};
 
 /// Where nothing was found out before: about half of what two cores carry.
 const HALF_RATE_DEFAULT: f64 = 3000.0;
+/// Of the highest rate that one node holds, what three hold on the same cores.
+const THREE_NODES_SHARE: f64 = 0.6;
 
 /// A load that is to be run.
 pub(crate) struct Load {
@@ -82,7 +84,7 @@ pub(crate) fn loads(part: Part, scale: Scale, results: &Results) -> Vec<Load> {
         Part::Rooms => rooms(scale),
         Part::Load => latency_by_load(scale),
         Part::Durability => durability(scale, results),
-        Part::Nodes => nodes(scale),
+        Part::Nodes => nodes(scale, results),
         Part::Idle => idle(scale),
         Part::Peak => peak(scale),
         Part::Resume => resume(scale),
@@ -149,8 +151,7 @@ fn latency_by_load(scale: Scale) -> Vec<Load> {
 }
 
 fn durability(scale: Scale, results: &Results) -> Vec<Load> {
-    let highest = results.row(Part::Rooms, "highest rate").and_then(|row| row.value("highest rate that held"));
-    let half = highest.map_or(HALF_RATE_DEFAULT, |highest| (highest / 2.0).round());
+    let half = highest_rate(results).map_or(HALF_RATE_DEFAULT, |highest| (highest / 2.0).round());
     let rate = format!("rooms --rooms 100 --members 10 --seconds {} --rate {half}", scale.of(10, 3));
     let cases = format!("cases --repeat {} --workers 20", scale.of(300, 50));
     let on = |set_up: SetUp| {
@@ -161,10 +162,19 @@ fn durability(scale: Scale, results: &Results) -> Vec<Load> {
     [SetUp::Memory, SetUp::Fsync].into_iter().flat_map(on).collect()
 }
 
-fn nodes(scale: Scale) -> Vec<Load> {
-    let line = format!("rooms --rooms 100 --members 10 --rate 4000 --seconds {} --search", scale.of(2, 1));
-    let load = |set_up: SetUp| scale.load(set_up.words(), set_up, &line).times(scale, 2);
-    (1..=3).map(SetUp::Nodes).map(load).collect()
+fn highest_rate(results: &Results) -> Option<f64> {
+    results.row(Part::Rooms, "highest rate").and_then(|row| row.value("highest rate that held"))
+}
+
+/// Each at its highest rate, and then all at the same, so that what a further node costs can be told.
+fn nodes(scale: Scale, results: &Results) -> Vec<Load> {
+    let same = highest_rate(results).map_or(2.0 * HALF_RATE_DEFAULT, |highest| (highest * THREE_NODES_SHARE).round());
+    let search = format!("rooms --rooms 100 --members 10 --rate 4000 --seconds {} --search", scale.of(2, 1));
+    let fixed = format!("rooms --rooms 100 --members 10 --rate {same} --seconds {}", scale.of(5, 1));
+    let nodes = || (1..=3).map(SetUp::Nodes);
+    let highest = nodes().map(|set_up| scale.load(set_up.words(), set_up, &search));
+    let same = nodes().map(|set_up| scale.load(format!("{}, same rate", set_up.words()), set_up, &fixed));
+    highest.chain(same).map(|load| load.times(scale, 2)).collect()
 }
 
 fn idle(scale: Scale) -> Vec<Load> {
