@@ -106,8 +106,12 @@ impl Subscriber {
     fn read(&mut self, woken: &mut Woken, frames: &mut Vec<Frame>) {
         self.wake.take(woken);
         for _ in woken.subscriptions.drain(..) {
-            while self.room.read(self.key, self.cursor, self.generation, frames).0 == Read::Frames {
+            loop {
+                let read = self.room.read(self.key, self.cursor, self.generation, frames).0;
                 self.cursor = frames.last().map_or(self.cursor, |frame| frame.position);
+                if read != Read::Frames {
+                    break;
+                }
             }
         }
     }
