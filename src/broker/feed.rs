@@ -122,16 +122,14 @@ impl FeedReader {
                 news.extend(FeedEntry::parse(entry, |id, number| self.heard.has(id, number))?);
             }
             if let Some(oldest) = news.first() {
-                let items: usize = news.iter().map(|entry| entry.events.len()).sum();
-                self.metrics.feed_entries_read_total.increment(items as u64);
                 self.metrics.feed_lag_seconds.record((clock::now_ms() - oldest.at).max(0) as f64 / 1_000.0);
-                self.heard.hear(news);
+                self.metrics.feed_entries_read_total.increment(self.heard.hear(news) as u64);
             }
             alone = if of_others { 0 } else { alone.saturating_add(1) };
             if alone > ALONE_READS {
                 self.wait_for_others(stop).await;
                 // What was heard of meanwhile need not be read.
-                self.go_on(&mut connection).await?;
+                self.set_group(&mut connection).await?;
             }
         }
         Ok(())
@@ -163,7 +161,7 @@ impl FeedReader {
             // This Redis has lost what was handed over already.
             return self.start_at_end(connection).await;
         }
-        match self.go_on(connection).await {
+        match self.set_group(connection).await {
             Err(error) if error.code() == Some("NOGROUP") => {
                 let last = last.to_string();
                 let mut create = redis::cmd("XGROUP");
@@ -177,7 +175,7 @@ impl FeedReader {
     }
 
     /// Sets the group to the last entry that was handed over.
-    async fn go_on(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    async fn set_group(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let last = self.heard.last_id().to_string();
         let set = redis::cmd("XGROUP").arg("SETID").arg(&self.key).arg(&self.group).arg(&last).to_owned();
         set.query_async(connection).await

@@ -120,9 +120,10 @@ impl Heard {
         self.place().has(id, last_number)
     }
 
-    /// Hands over what was read.
-    pub(super) fn hear(&self, entries: Vec<FeedEntry>) {
+    /// Hands over what was read, and tells how many items of it were new: an answer may just have brought some.
+    pub(super) fn hear(&self, entries: Vec<FeedEntry>) -> usize {
         let mut place = self.place();
+        let mut items = 0;
         for entry in entries {
             if place.has(entry.id, entry.last_number()) {
                 continue;
@@ -132,9 +133,11 @@ impl Heard {
                 tracing::warn!(feed, expected, found, "A part of the feed was missed");
                 place.say(Delivery::Missed(self.feed));
             }
+            items += entry.events.len();
             place.enter(entry);
         }
         self.end_batch(&mut place);
+        items
     }
 
     /// Hands over what this node wrote itself, where it is what comes next, and tells whether it was; else the reader brings
