@@ -147,8 +147,7 @@ impl Session {
                 }
                 Read::Head | Read::Wait => {}
             }
-            let written = self.write_frames(id, &frames, seen.ended).await;
-            frames.clear();
+            let written = self.write_frames(id, frames.drain(..), seen.ended).await;
             self.frames = frames;
             let over = !written? || self.subscriptions.get(&id).is_some_and(|s| s.is_over(seen.ended));
             self.tell_caught_up(id, matches!(read, Read::Last | Read::Head)).await?;
@@ -212,7 +211,7 @@ impl Session {
             if let Some(reason) = gap {
                 self.tell_gap(id, reason, found.ends()).await?;
             }
-            if !self.write_frames(id, frames, ended).await? {
+            if !self.write_frames(id, frames.iter().cloned(), ended).await? {
                 return Ok(false);
             }
         }
@@ -226,26 +225,32 @@ impl Session {
     }
 
     /// Writes frames and moves the cursor; false where the listener may get no more.
-    async fn write_frames(&mut self, id: u32, frames: &[Frame], ended: Option<Ended>) -> Result<bool, End> {
-        let Some(newest) = frames.last() else { return Ok(true) };
-        let mut cursor = None;
-        let mut count = 0;
-        for frame in frames {
-            if ended.is_some_and(|ended| frame.position > ended.last) {
+    async fn write_frames(
+        &mut self,
+        id: u32,
+        frames: impl Iterator<Item = Frame>,
+        ended: Option<Ended>,
+    ) -> Result<bool, End> {
+        let (mut written, mut count) = (None, 0);
+        let mut may_get_more = true;
+        for Frame { position, at, text } in frames {
+            may_get_more = ended.is_none_or(|ended| position <= ended.last);
+            if !may_get_more {
                 break;
             }
-            self.socket.write(frame.text.clone()).await?;
-            cursor = Some(frame.position);
+            self.socket.write(text).await?;
+            written = Some((position, at));
             count += 1;
         }
-        if let (Some(cursor), Some(subscription)) = (cursor, self.subscriptions.get_mut(&id)) {
+        let Some((cursor, at)) = written else { return Ok(may_get_more) };
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
             subscription.cursor = cursor;
         }
         self.delivered += count;
         self.all.metrics.deliveries_total.increment(count);
-        let late_ms = (clock::now_ms() - newest.at).max(0);
+        let late_ms = (clock::now_ms() - at).max(0);
         self.all.metrics.delivery_seconds.record(late_ms as f64 / 1_000.0);
-        Ok(count == frames.len() as u64)
+        Ok(may_get_more)
     }
 
     async fn tell_gap(&mut self, id: u32, reason: GapReason, ends: Ends) -> Result<(), End> {

@@ -9,7 +9,7 @@ mod sign_in;
 mod socket;
 mod timer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -211,7 +211,7 @@ struct Session {
     wake: Arc<Wake>,
     socket: Socket,
     /// Boxed, for a map has more places than it has entries.
-    subscriptions: HashMap<u32, Box<Subscription>>,
+    subscriptions: BTreeMap<u32, Box<Subscription>>,
     by_name: HashMap<ChannelName, u32>,
     next_subscription: u32,
     /// Those that read the log, in turn.
@@ -262,7 +262,7 @@ impl Session {
             presence,
             wake,
             socket,
-            subscriptions: HashMap::new(),
+            subscriptions: BTreeMap::new(),
             by_name: HashMap::new(),
             next_subscription: 0,
             behind: VecDeque::new(),
@@ -311,8 +311,9 @@ impl Session {
             self.read_on();
             self.socket.flush().await?;
             tokio::select! {
-                incoming = self.socket.next(), if self.may_read() => self.take_in(incoming).await?,
+                // Before the socket: the branches take turns at being first, so it is mostly not asked in vain.
                 () = self.wake.woken() => {}
+                incoming = self.socket.next(), if self.may_read() => self.take_in(incoming).await?,
                 sending = oldest(&mut self.pending) => self.answer_sends(sending).await?,
                 (id, found) = page(&mut self.page) => self.catch_up(id, found).await?,
                 () = &mut stopping, if leave_at.is_none() => leave_at = Some(Instant::now() + self.leave_after()),
