@@ -70,7 +70,7 @@ pub(crate) struct RoomsArgs {
     /// Channels, each with members of its own
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rooms: u32,
-    /// Sessions in each room; the first one sends
+    /// Sessions in each room; one of them sends
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) members: u32,
     /// Messages per second over all rooms; with --search, where to begin
@@ -79,10 +79,13 @@ pub(crate) struct RoomsArgs {
     /// How long to send; with --search, at each rate
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub(crate) seconds: u32,
-    /// Raise the rate until the delivery p99 passes 50 ms; report the highest rate that held
+    /// Raise the rate until the delivery p99 passes that of --p99; report the highest rate that held
     #[arg(long)]
     pub(crate) search: bool,
-    /// Try these rates in turn, up to the first whose delivery p99 passes 50 ms
+    /// What the delivery p99 has to stay below, for a rate to hold
+    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub(crate) p99: u32,
+    /// Try these rates in turn, up to the first whose delivery p99 passes that of --p99
     #[arg(long, value_delimiter = ',', conflicts_with = "search")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rates: Vec<u32>,
