@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::heard::{Delivery, Heard};
 use super::keys::{Feed, Keys};
 use super::link::{self, Link, Route};
-use super::notice::{FeedEntry, entries_of, entry_id, writer_of};
+use super::notice::{RawEntry, entries_of, entry_id};
 use super::value;
 use crate::clock;
 use crate::metrics::Metrics;
@@ -117,9 +117,12 @@ impl FeedReader {
             // The read is never dropped half way: what it had taken would be lost.
             let reply: Value = read.query_async(&mut connection).await?;
             let (mut news, mut of_others) = (Vec::new(), false);
-            for entry in entries_of(&reply)? {
-                of_others |= writer_of(entry)? != self.group;
-                news.extend(FeedEntry::parse(entry, |id, number| self.heard.has(id, number))?);
+            for raw in entries_of(&reply)? {
+                let entry = RawEntry::of(raw)?;
+                of_others |= entry.writer != self.group;
+                if !self.heard.has(entry.id, entry.last_number()) {
+                    news.push(entry.read()?);
+                }
             }
             if let Some(oldest) = news.first() {
                 self.metrics.feed_lag_seconds.record((clock::now_ms() - oldest.at).max(0) as f64 / 1_000.0);

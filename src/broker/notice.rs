@@ -55,23 +55,46 @@ pub(super) struct FeedEntry {
 }
 
 impl FeedEntry {
-    /// Reads `[id, [number, time, writer, log, position, payload, …]]`: the number of the first item, and of each item the log
-    /// that it is in, if any, and a position there. `None` where `is_known` says so of the id and the number of the last item.
-    pub(super) fn parse(raw: &Value, is_known: impl FnOnce(Position, u64) -> bool) -> Result<Option<Self>, RedisError> {
+    /// The number of its last item.
+    pub(super) fn last_number(&self) -> u64 {
+        last_number(self.number, self.events.len())
+    }
+}
+
+/// An entry of a feed as it was read, whose items nobody has looked at yet.
+pub(super) struct RawEntry<'a> {
+    pub(super) id: Position,
+    number: u64,
+    at: TimeMs,
+    /// The group of the node that wrote it.
+    pub(super) writer: &'a str,
+    /// Of each item the log that it is in, if any, a position there, and what it says.
+    items: &'a [Value],
+}
+
+impl<'a> RawEntry<'a> {
+    /// Reads `[id, [number of the first item, time, writer, log, position, payload, …]]`.
+    pub(super) fn of(raw: &'a Value) -> Result<Self, RedisError> {
         let id = entry_id(raw)?;
         let [_, fields] = value::list(raw)? else { return Err(value::unexpected("a feed entry")) };
-        let [number, at, _, items @ ..] = value::list(fields)? else { return Err(value::unexpected("a number")) };
-        let (number, at, items) = (value::number(number)?, value::number(at)?, items.chunks_exact(3));
-        if is_known(id, last_number(number, items.len())) {
-            return Ok(None);
-        }
-        let events = items.map(|item| parse_event(item, at)).collect::<Result<_, _>>()?;
-        Ok(Some(Self { id, number, at, events }))
+        let [number, at, writer, items @ ..] = value::list(fields)? else { return Err(value::unexpected("a number")) };
+        Ok(Self { id, number: value::number(number)?, at: value::number(at)?, writer: value::text(writer)?, items })
     }
 
     /// The number of its last item.
     pub(super) fn last_number(&self) -> u64 {
-        last_number(self.number, self.events.len())
+        last_number(self.number, self.items().len())
+    }
+
+    /// What happened, item by item.
+    pub(super) fn read(&self) -> Result<FeedEntry, RedisError> {
+        let events = self.items().map(|item| parse_event(item, self.at)).collect::<Result<_, _>>()?;
+        Ok(FeedEntry { id: self.id, number: self.number, at: self.at, events })
+    }
+
+    /// Behind them may be a field that makes pairs of all.
+    fn items(&self) -> impl ExactSizeIterator<Item = &'a [Value]> {
+        self.items.chunks_exact(3)
     }
 }
 
@@ -93,12 +116,6 @@ fn parse_event(item: &[Value], at: TimeMs) -> Result<Option<FeedEvent>, RedisErr
 pub(super) fn entry_id(raw: &Value) -> Result<Position, RedisError> {
     let [id, _] = value::list(raw)? else { return Err(value::unexpected("a feed entry")) };
     value::position(id)?.ok_or_else(|| value::unexpected("a feed entry"))
-}
-
-/// The group of the node that wrote an entry.
-pub(super) fn writer_of(raw: &Value) -> Result<&str, RedisError> {
-    let [_, fields] = value::list(raw)? else { return Err(value::unexpected("a feed entry")) };
-    value::list(fields)?.get(2).map_or(Err(value::unexpected("who wrote it")), value::text)
 }
 
 /// The entries in the reply of a read: `[[feed, [entry, …]]]`, or nil where the time ran out.

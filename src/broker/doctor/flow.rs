@@ -13,7 +13,7 @@ use super::super::append::{Appended, Appender, Item};
 use super::super::heard::Heard;
 use super::super::keys::{Feed, Keys, slot_of};
 use super::super::link::{Link, Route};
-use super::super::notice::{FeedEntry, FeedEvent, Notice, entry_id};
+use super::super::notice::{FeedEvent, Notice, RawEntry, entry_id};
 use super::super::servers::Servers;
 use super::super::{Options, outcome, setup, value};
 use super::{STEP_MAX, limited, named};
@@ -201,8 +201,12 @@ async fn round_trip(
     let mut read = redis::cmd("XRANGE");
     read.arg(&key).arg(after).arg("+").arg("COUNT").arg(LOOK_BACK_ENTRIES);
     let found: Value = read.query_async(&mut connection).await?;
-    for entry in value::list(&found)? {
-        let Some(entry) = FeedEntry::parse(entry, |_, last| last < number)? else { continue };
+    for raw in value::list(&found)? {
+        let entry = RawEntry::of(raw)?;
+        if entry.last_number() < number {
+            continue;
+        }
+        let entry = entry.read()?;
         let ours = Some(FeedEvent::Notice(canary.clone(), None));
         if (entry.number..).zip(entry.events).any(|item| item == (number, ours.clone())) {
             return Ok(began.elapsed());
