@@ -18,9 +18,9 @@ use uuid::Uuid;
 
 use crate::auth::{Passwords, Tokens};
 use crate::broker::embedded::{self, Embedded};
-use crate::broker::{Address, Broker, Durability, Options as LogOptions};
+use crate::broker::{Address, Broker, Durability, Options as LogOptions, Tls};
 use crate::chat::{AttemptLimits, Chat, Deliverer, Rules, announce_left_behind, fit_caches, forget_expired, recheck};
-use crate::config::{self, Origins, RedisMode, Settings, TrustedProxies};
+use crate::config::{self, Origins, PubSub, RedisMode, Settings, Switch, TrustedProxies};
 use crate::doctor;
 use crate::finding::Finding;
 use crate::http::{self, Admission, Api, Listener, Ops};
@@ -76,7 +76,7 @@ pub async fn examine(settings: &Settings, visit: Option<doctor::Visit>, tell: im
         Some(address) => Some(address),
         None => embedded::running(&settings.data_dir).await.map(Address::Unix),
     };
-    let log = address.map(|address| log_options(settings, address));
+    let log = address.map(|address| log_options(settings, address)).transpose();
     doctor::examine(settings, log, StoreUrl::from(&settings.server.db), visit, tell).await;
 }
 
@@ -131,7 +131,7 @@ impl Node {
         let (end_redis, redis) = (CancellationToken::new(), TaskTracker::new());
         let address = redis_address(settings, &end_redis, &redis, &metrics).await?;
         let store = Store::connect(&StoreUrl::from(&settings.server.db)).await?;
-        let (broker, log) = Broker::connect(log_options(settings, address), store.installation_id(), &metrics).await?;
+        let (broker, log) = Broker::connect(log_options(settings, address)?, store.installation_id(), &metrics).await?;
         let (told_ended, ended) = mpsc::channel(1);
         let mut node = Self {
             public: public.local_addr()?,
@@ -353,12 +353,19 @@ fn named_redis(settings: &Settings) -> Option<Address> {
     })
 }
 
-fn log_options(settings: &Settings, address: Address) -> LogOptions {
+/// How the named Redis is spoken to.
+fn tls(pubsub: &PubSub) -> anyhow::Result<Option<Tls>> {
+    let identity = pubsub.tls_cert.as_deref().zip(pubsub.tls_key.as_deref());
+    (pubsub.tls == Switch::On).then(|| Tls::read(pubsub.tls_ca.as_deref(), identity)).transpose()
+}
+
+fn log_options(settings: &Settings, address: Address) -> anyhow::Result<LogOptions> {
     let Settings { pubsub, channel, .. } = settings;
     let start = Uuid::now_v7().simple();
-    LogOptions {
+    Ok(LogOptions {
         address,
         password: pubsub.server_pass.clone(),
+        tls: tls(pubsub)?,
         prefix: pubsub.prefix.clone(),
         shards: usize::from(pubsub.feeds),
         durability: match pubsub.durability {
@@ -375,5 +382,5 @@ fn log_options(settings: &Settings, address: Address) -> LogOptions {
         append_timeout: Duration::from_millis(pubsub.append_timeout_ms),
         page_reads: settings.limit.page_reads,
         group: format!("{}-{start}", settings.node_name),
-    }
+    })
 }

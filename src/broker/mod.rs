@@ -17,6 +17,7 @@ mod link;
 mod notice;
 mod servers;
 mod setup;
+mod tls;
 mod value;
 mod watch;
 mod writer;
@@ -38,6 +39,7 @@ pub use history::{PAGE_ENTRIES, Page};
 pub use keys::Feed;
 pub use notice::{FeedEvent, Notice};
 pub use servers::Address;
+pub use tls::Tls;
 
 use crate::config::Secret;
 use crate::error::{Error, Result};
@@ -82,6 +84,8 @@ pub struct Options {
     pub address: Address,
     /// Its password, where it has one.
     pub password: Option<Secret>,
+    /// How it is spoken to in TLS; else in the clear.
+    pub tls: Option<Tls>,
     /// What every key begins with.
     pub prefix: String,
     /// How many shards channels are spread over; fixed at installation.
@@ -142,7 +146,7 @@ impl Broker {
     /// Says what is wrong with the set-up, and the remedy.
     pub async fn connect(options: Options, database: Uuid, metrics: &Metrics) -> anyhow::Result<(Self, Upkeep)> {
         let keys = Keys::new(&options.prefix, options.shards, options.address.is_cluster());
-        let servers = Servers::new(options.address.clone(), options.password.clone(), options.append_timeout);
+        let servers = Servers::of(&options);
         setup::check(&servers, &options, &keys, database).await?;
 
         janitor::announce(&servers, &keys, &options).await?;

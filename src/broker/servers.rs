@@ -16,7 +16,8 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::{link, value};
+use super::tls::Tls;
+use super::{Options, link, value};
 use crate::config::Secret;
 
 /// The connections to each server for what nobody waits for in bulk: checks, heartbeats, cleaning up, asking the way.
@@ -78,6 +79,8 @@ pub(super) struct Servers {
 struct Shared {
     address: Address,
     password: Option<Secret>,
+    /// Where it is not spoken to in the clear; Unix sockets always are.
+    tls: Option<Tls>,
     patience: Duration,
     /// Nodes of the Cluster, the one that answered last in front.
     known: Mutex<Vec<Place>>,
@@ -85,18 +88,38 @@ struct Shared {
 }
 
 impl Servers {
+    /// Those of the options, each of which is to answer as fast as an append.
+    pub(super) fn of(options: &Options) -> Self {
+        let Options { address, password, tls, append_timeout, .. } = options;
+        Self::new(address.clone(), password.clone(), tls.clone(), *append_timeout)
+    }
+
     /// `patience` is how long an answer may take.
-    pub(super) fn new(address: Address, password: Option<Secret>, patience: Duration) -> Self {
+    fn new(address: Address, password: Option<Secret>, tls: Option<Tls>, patience: Duration) -> Self {
         let known = match &address {
             Address::Cluster(seeds) => seeds.iter().map(place).collect(),
             _ => Vec::new(),
         };
         let (known, pools) = (Mutex::new(known), Mutex::default());
-        Self { shared: Arc::new(Shared { address, password, patience, known, pools }) }
+        Self { shared: Arc::new(Shared { address, password, tls, patience, known, pools }) }
     }
 
     pub(super) fn address(&self) -> &Address {
         &self.shared.address
+    }
+
+    /// What may be wrong beside the network, where a server was reached and no connection came about.
+    pub(super) fn hint(&self, error: &RedisError) -> &'static str {
+        match self.shared.tls {
+            _ if error.is_connection_refusal() => "",
+            // Who speaks no TLS may also just wait for what can be read.
+            Some(_) if error.is_io_error() => {
+                ": with PUBSUB_TLS=on it has to speak TLS on this port, its certificate has to name it and be of an \
+                 authority of PUBSUB_TLS_CA, and it may ask for PUBSUB_TLS_CERT"
+            }
+            None if error.is_connection_dropped() => ": if it speaks TLS alone, set PUBSUB_TLS=on",
+            _ => "",
+        }
     }
 
     /// A new connection to the primary of a slot.
@@ -247,7 +270,10 @@ impl Servers {
     fn info(&self, place: &Place) -> RedisResult<ConnectionInfo> {
         let addr = match place {
             Place::Unix(path) => ConnectionAddr::Unix(path.clone()),
-            Place::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
+            Place::Tcp(host, port) => match &self.shared.tls {
+                Some(tls) => tls.address(host, *port),
+                None => ConnectionAddr::Tcp(host.clone(), *port),
+            },
         };
         let password = match &self.shared.address {
             Address::Sentinel { sentinels, password, .. } if sentinels.iter().any(|it| self::place(it) == *place) => {
@@ -317,7 +343,7 @@ mod tests {
     #[test]
     fn nodes_that_left_the_cluster_are_forgotten_and_those_of_the_settings_are_not() {
         let seed = ("seed".to_owned(), 1);
-        let servers = Servers::new(Address::Cluster(vec![seed]), None, Duration::from_secs(1));
+        let servers = Servers::new(Address::Cluster(vec![seed]), None, None, Duration::from_secs(1));
         let range = |host: &str| Range { first: 0, last: 1, nodes: vec![Place::Tcp(host.into(), 1)] };
         servers.learn(&[range("a"), range("b")]);
         servers.learn(&[range("b"), range("c")]);

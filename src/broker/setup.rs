@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{anyhow, bail, ensure};
 use redis::{RedisResult, Script};
 use tracing::warn;
 use uuid::Uuid;
@@ -16,8 +16,10 @@ use crate::finding::{Finding, Verdict};
 /// Refuses what would lose messages, each time with the remedy.
 pub(super) async fn check(servers: &Servers, options: &Options, keys: &Keys, database: Uuid) -> anyhow::Result<()> {
     for primary in &primaries(servers, keys).await? {
-        let reached = info(servers, primary).await;
-        let info = reached.with_context(|| format!("Redis cannot be reached at {primary}"))?;
+        let info = info(servers, primary).await.map_err(|error| {
+            let hint = servers.hint(&error);
+            anyhow!(error).context(format!("Redis cannot be reached at {primary}{hint}"))
+        })?;
         check_server(&info, servers, primary, options).await?;
     }
     join_installation(servers, options, keys, database).await
@@ -28,7 +30,10 @@ pub(super) async fn primaries(servers: &Servers, keys: &Keys) -> anyhow::Result<
     let mut primaries = BTreeSet::new();
     for feed in keys.feeds() {
         let found = servers.primary(keys.slot(feed)).await;
-        primaries.insert(found.with_context(|| format!("no primary can be found; {}", describe(servers.address())))?);
+        primaries.insert(found.map_err(|error| {
+            let (remedy, hint) = (describe(servers.address()), servers.hint(&error));
+            anyhow!(error).context(format!("no primary can be found; {remedy}{hint}"))
+        })?);
     }
     Ok(primaries)
 }

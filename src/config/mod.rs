@@ -23,7 +23,7 @@ pub use secret::{KEY_FILE, SECRET_BYTES_MIN, Secret, auth_secret};
 pub use setting::{Setting, env_example, settings_markdown};
 pub use table::{Auth, ChannelSettings, Limits, Log, Ops, PubSub, SETTINGS, Server, SessionSettings, Settings};
 pub use value::{
-    Database, Durability, Environment, HostPort, Limit, LogFormat, LogOutput, Origin, Origins, RedisMode,
+    Database, Durability, Environment, HostPort, Limit, LogFormat, LogOutput, Origin, Origins, RedisMode, Switch,
     TrustedProxies,
 };
 
@@ -112,6 +112,19 @@ impl Settings {
                 "found {} hosts, expected one, or PUBSUB_SERVER_MODE=sentinel or cluster",
                 pubsub.server_host.len()
             ),
+        );
+        check(
+            pubsub.tls == Switch::On && pubsub.is_embedded(),
+            "PUBSUB_TLS",
+            "found on, expected off, or the servers in PUBSUB_SERVER_HOST: the embedded Redis has no port".into(),
+        );
+        for (env, file) in [("PUBSUB_TLS_CA", &pubsub.tls_ca), ("PUBSUB_TLS_CERT", &pubsub.tls_cert)] {
+            check(pubsub.tls == Switch::Off && file.is_some(), env, "set, and PUBSUB_TLS is off; expected on".into());
+        }
+        check(
+            pubsub.tls_cert.is_some() != pubsub.tls_key.is_some(),
+            "PUBSUB_TLS_KEY",
+            "PUBSUB_TLS_CERT and it belong together, and one of them is not set".into(),
         );
         check(
             pubsub.is_embedded() && pubsub.durability == Durability::Replica,

@@ -11,7 +11,7 @@ use super::setting::Fallback::{Otherwise, Value};
 use super::setting::Kind::{self, Choice, List, Number, Text};
 use super::setting::Setting;
 use super::value::{
-    Database, Durability, Environment, HostPort, Limit, LogFormat, LogOutput, Origin, Origins, RedisMode,
+    Database, Durability, Environment, HostPort, Limit, LogFormat, LogOutput, Origin, Origins, RedisMode, Switch,
     TrustedProxies, is_host, parse_net,
 };
 
@@ -158,6 +158,14 @@ settings! {
         "PUBSUB_SENTINEL_NAME" sentinel_name: String, Text("a name without spaces", is_sentinel_name), Value("mymaster");
         /// The password of the Sentinels themselves.
         "PUBSUB_SENTINEL_PASS" sentinel_pass: Option<Secret>, Kind::Secret(1), Otherwise("none");
+        /// Whether Redis, and Sentinels, are spoken to in TLS.
+        "PUBSUB_TLS" tls: Switch, Choice(Switch::NAMES), Value("off");
+        /// The authorities that may have signed their certificates, in PEM.
+        "PUBSUB_TLS_CA" tls_ca: Option<PathBuf>, FILE, Otherwise("those of the system");
+        /// The certificate that is shown to a Redis that asks for one, in PEM.
+        "PUBSUB_TLS_CERT" tls_cert: Option<PathBuf>, FILE, Otherwise("none");
+        /// Its key.
+        "PUBSUB_TLS_KEY" tls_key: Option<PathBuf>, FILE, Otherwise("none");
         /// What an `ok` promises: Redis has the message in memory, has flushed it to disk, or replicas have it.
         "PUBSUB_DURABILITY" durability: Durability, Choice(Durability::NAMES), Otherwise("embedded: fsync; else memory");
         /// How many replicas must confirm under `replica`.

@@ -183,7 +183,7 @@ fn a_file_that_is_no_toml_is_told_with_the_rest() {
 fn settings_that_contradict_each_other_are_refused() {
     let redis = ("PUBSUB_SERVER_HOST", "redis");
     let key = ("AUTH_SECRET", KEY);
-    let rows: [(&[(&str, &str)], &str); 7] = [
+    let rows: [(&[(&str, &str)], &str); 10] = [
         (
             &[redis],
             "AUTH_SECRET: not set, and with PUBSUB_SERVER_HOST all nodes must share one; make it with: openssl rand -base64 48",
@@ -204,6 +204,18 @@ fn settings_that_contradict_each_other_are_refused() {
         (
             &[("PUBSUB_SERVER_MODE", "cluster")],
             "PUBSUB_SERVER_MODE (environment): found cluster, expected single, or the servers in PUBSUB_SERVER_HOST",
+        ),
+        (
+            &[("PUBSUB_TLS", "on")],
+            "PUBSUB_TLS (environment): found on, expected off, or the servers in PUBSUB_SERVER_HOST: the embedded Redis has no port",
+        ),
+        (
+            &[("PUBSUB_TLS_CA", "ca.pem"), redis, key],
+            "PUBSUB_TLS_CA (environment): set, and PUBSUB_TLS is off; expected on",
+        ),
+        (
+            &[("PUBSUB_TLS", "on"), ("PUBSUB_TLS_KEY", "key.pem"), redis, key],
+            "PUBSUB_TLS_KEY (environment): PUBSUB_TLS_CERT and it belong together, and one of them is not set",
         ),
         (
             &[("PUBSUB_SERVER_HOST", "a,b:1"), key],

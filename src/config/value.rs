@@ -55,6 +55,15 @@ choice!(
     }
 );
 choice!(
+    /// Whether something is done.
+    Switch {
+        /// It is not.
+        Off = "off",
+        /// It is.
+        On = "on",
+    }
+);
+choice!(
     /// What has happened to a message when its `ok` is sent.
     Durability {
         /// Redis has it in memory.

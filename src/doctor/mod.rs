@@ -26,10 +26,10 @@ use crate::store::{self, StoreUrl};
 const LOG_MAX: Duration = Duration::from_secs(60);
 
 /// Looks at everything in turn and tells each finding as it comes. Without the options of a `log`, the embedded Redis
-/// does not run; without a `visit`, nobody goes through the proxy.
+/// does not run, or it is told why there are none; without a `visit`, nobody goes through the proxy.
 pub async fn examine(
     settings: &Settings,
-    log: Option<Options>,
+    log: anyhow::Result<Option<Options>>,
     store: StoreUrl,
     visit: Option<Visit>,
     mut tell: impl FnMut(Finding),
@@ -40,8 +40,9 @@ pub async fn examine(
     let (findings, installation) = store::doctor::examine(&store).await;
     all(findings);
     all(match log {
-        None => vec![not_started().await],
-        Some(options) => match timeout(LOG_MAX, broker::doctor::examine(&options, installation)).await {
+        Err(why) => vec![Finding::failure("redis", format!("{why:#}"), "mend the file, or the setting that names it")],
+        Ok(None) => vec![not_started().await],
+        Ok(Some(options)) => match timeout(LOG_MAX, broker::doctor::examine(&options, installation)).await {
             Ok(findings) => findings,
             Err(_) => vec![Finding::failure(
                 "redis",

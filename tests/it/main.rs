@@ -27,6 +27,7 @@ mod permissions;
 mod probes;
 mod proxies;
 mod recovery;
+mod redis_tls;
 mod replay;
 mod sessions;
 mod sessions_end;

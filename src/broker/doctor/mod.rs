@@ -39,7 +39,7 @@ const CONFIG: [&str; 8] = [
 /// All that can be told of the log. Without the id of the `database`, whether the two belong together is left out.
 pub async fn examine(options: &Options, database: Option<Uuid>) -> Vec<Finding> {
     let keys = Keys::new(&options.prefix, options.shards, options.address.is_cluster());
-    let servers = Servers::new(options.address.clone(), options.password.clone(), options.append_timeout);
+    let servers = Servers::of(options);
     let mut findings = topology::examine(&servers).await;
     let primaries = match limited(STEP_MAX, setup::primaries(&servers, &keys)).await {
         Ok(primaries) => primaries,
@@ -81,6 +81,8 @@ pub async fn examine(options: &Options, database: Option<Uuid>) -> Vec<Finding> 
 fn unreachable(why: &str) -> Finding {
     let remedy = if why.contains("NOAUTH") || why.contains("WRONGPASS") || why.contains("uthentication") {
         "set PUBSUB_SERVER_PASS to its password"
+    } else if why.contains("certificate") || why.contains("alert") || why.contains("corrupt message") {
+        "see whether it speaks TLS there (PUBSUB_TLS), has this name in a certificate of PUBSUB_TLS_CA, and asks for PUBSUB_TLS_CERT"
     } else {
         "start it, open the way to it, or mend PUBSUB_SERVER_HOST and PUBSUB_SERVER_PORT"
     };
