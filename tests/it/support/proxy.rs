@@ -67,7 +67,7 @@ pub(crate) const KINDS: [Kind; 4] = [
             ("listen [::]:80;", ""),
             ("listen 443 ssl;", "listen {tls} ssl;"),
             ("listen [::]:443 ssl;", ""),
-            ("chat.example.org", "{host}"),
+            ("chat.example.org", "{here}"),
             ("/var/log/nginx/", "{folder}/"),
             (
                 "http {",
@@ -112,9 +112,9 @@ pub(crate) const KINDS: [Kind; 4] = [
         swaps: &[
             (
                 "\tservers {",
-                "\thttp_port {plain_port}\n\thttps_port {tls_port}\n\tdefault_bind {host}\n\tadmin {admin}\n\tservers {",
+                "\thttp_port {plain_port}\n\thttps_port {tls_port}\n\tdefault_bind {here}\n\tadmin {admin}\n\tservers {",
             ),
-            ("chat.example.org", "{host}"),
+            ("chat.example.org", "{here}"),
             ("9100", "{ops}"),
         ],
         program: "env HOME={folder} {programs}/caddy run --adapter caddyfile --config {folder}/Caddyfile",
@@ -132,7 +132,7 @@ pub(crate) const KINDS: [Kind; 4] = [
             ("\":80\"", "{plain}"),
             ("\":443\"", "{tls}"),
             ("/etc/traefik/", "{folder}/"),
-            ("chat.example.org", "{host}"),
+            ("chat.example.org", "{here}"),
             ("9100", "{ops}"),
             ("amount: 1000", "amount: {sockets}"),
             ("average: 20", "average: 1"),
@@ -150,6 +150,24 @@ pub(crate) const KINDS: [Kind; 4] = [
 struct Words(Vec<(&'static str, String)>);
 
 impl Words {
+    /// Where it listens without and with TLS and is told what to do, and where the nodes do, for visitors and operators.
+    fn new(folder: &Path, [plain, tls, admin]: [SocketAddr; 3], [port, ops]: [u16; 2]) -> Self {
+        Self(vec![
+            ("plain", plain.to_string()),
+            ("plain_port", plain.port().to_string()),
+            ("tls", tls.to_string()),
+            ("tls_port", tls.port().to_string()),
+            ("admin", admin.to_string()),
+            ("here", HOST.to_string()),
+            ("sockets", SOCKETS.to_string()),
+            ("handshakes", HANDSHAKES.to_string()),
+            ("folder", folder.display().to_string()),
+            ("programs", programs()),
+            ("port", port.to_string()),
+            ("ops", ops.to_string()),
+        ])
+    }
+
     fn fill(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, (word, value)| text.replace(&format!("{{{word}}}"), value))
     }
@@ -177,20 +195,7 @@ impl Proxy {
         // Its workers are others than root, where that is who starts it.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).expect("the folder is ours");
         let [plain, address, admin] = [(); 3].map(|()| SocketAddr::new(HOST, fixed_port()));
-        let words = Words(vec![
-            ("plain", plain.to_string()),
-            ("plain_port", plain.port().to_string()),
-            ("tls", address.to_string()),
-            ("tls_port", address.port().to_string()),
-            ("admin", admin.to_string()),
-            ("host", HOST.to_string()),
-            ("sockets", SOCKETS.to_string()),
-            ("handshakes", HANDSHAKES.to_string()),
-            ("folder", folder.path().display().to_string()),
-            ("programs", programs()),
-            ("port", ports[0].to_string()),
-            ("ops", ports[1].to_string()),
-        ]);
+        let words = Words::new(folder.path(), [plain, address, admin], ports);
         copy_certificates(certificates, folder.path());
         write(kind, &words, folder.path());
         let keeper = Keeper::start(&words.command(kind.program), &folder.path().join("out.log"), None);
@@ -289,8 +294,10 @@ fn write(kind: &Kind, words: &Words, folder: &Path) {
     let mut texts: Vec<_> = kind.files.iter().map(|file| shipped(file)).collect();
     for (theirs, ours) in EVERYWHERE.iter().chain(kind.swaps) {
         assert!(texts.iter().any(|text| text.contains(theirs)), "{:?} has no {theirs:?}", kind.files);
-        texts = texts.into_iter().map(|text| text.replace(theirs, &words.fill(ours))).collect();
+        texts = texts.into_iter().map(|text| text.replace(theirs, ours)).collect();
     }
+    // Only now: a port of ours may have the digits of one of theirs.
+    let texts = texts.iter().map(|text| words.fill(text));
     for (file, text) in kind.files.iter().zip(texts) {
         let name = Path::new(file).file_name().expect("a file");
         fs::write(folder.join(name), text).expect("the folder is ours");
@@ -309,4 +316,17 @@ pub(crate) fn programs() -> String {
     let folder = PathBuf::from(String::from_utf8(found.stdout).expect("a path").trim());
     assert!(folder.join("traefik").exists(), "scripts/need.sh caddy traefik installs what these tests need");
     folder.display().to_string()
+}
+
+#[test]
+fn ports_with_the_digits_of_those_in_the_files_stay_whole() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let words = Words::new(folder.path(), [1, 2, 3].map(|port| SocketAddr::new(HOST, port)), [19_100, 29_100]);
+    for kind in &KINDS {
+        write(kind, &words, folder.path());
+        let name = Path::new(kind.files[kind.files.len() - 1]).file_name().expect("a file");
+        let text = fs::read_to_string(folder.path().join(name)).expect("it was written");
+        assert_eq!(text.matches(":19100").count(), 2, "{}:\n{text}", kind.name);
+        assert_eq!(text.matches("29100").count(), usize::from(kind.has_checks), "{}:\n{text}", kind.name);
+    }
 }
