@@ -108,17 +108,17 @@ impl Servers {
         &self.shared.address
     }
 
-    /// What may be wrong beside the network, where a server was reached and no connection came about.
-    pub(super) fn hint(&self, error: &RedisError) -> &'static str {
+    /// What to look at beside the network, where a server was reached and no connection came about.
+    pub(super) fn remedy(&self, error: &RedisError) -> Option<&'static str> {
         match self.shared.tls {
-            _ if error.is_connection_refusal() => "",
+            _ if error.is_connection_refusal() => None,
             // Who speaks no TLS may also just wait for what can be read.
-            Some(_) if error.is_io_error() => {
-                ": with PUBSUB_TLS=on it has to speak TLS on this port, its certificate has to name it and be of an \
-                 authority of PUBSUB_TLS_CA, and it may ask for PUBSUB_TLS_CERT"
-            }
-            None if error.is_connection_dropped() => ": if it speaks TLS alone, set PUBSUB_TLS=on",
-            _ => "",
+            Some(_) if error.is_io_error() => Some(
+                "with PUBSUB_TLS=on it has to speak TLS on this port, its certificate has to name it and be of an \
+                 authority of PUBSUB_TLS_CA, and it may ask for PUBSUB_TLS_CERT",
+            ),
+            None if error.is_connection_dropped() => Some("if it speaks TLS alone, set PUBSUB_TLS=on"),
+            _ => None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{anyhow, bail, ensure};
-use redis::{RedisResult, Script};
+use redis::{RedisError, RedisResult, Script};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -16,10 +16,8 @@ use crate::finding::{Finding, Verdict};
 /// Refuses what would lose messages, each time with the remedy.
 pub(super) async fn check(servers: &Servers, options: &Options, keys: &Keys, database: Uuid) -> anyhow::Result<()> {
     for primary in &primaries(servers, keys).await? {
-        let info = info(servers, primary).await.map_err(|error| {
-            let hint = servers.hint(&error);
-            anyhow!(error).context(format!("Redis cannot be reached at {primary}{hint}"))
-        })?;
+        let info = info(servers, primary).await;
+        let info = info.map_err(|error| unreached(servers, error, format!("Redis cannot be reached at {primary}")))?;
         check_server(&info, servers, primary, options).await?;
     }
     join_installation(servers, options, keys, database).await
@@ -31,11 +29,18 @@ pub(super) async fn primaries(servers: &Servers, keys: &Keys) -> anyhow::Result<
     for feed in keys.feeds() {
         let found = servers.primary(keys.slot(feed)).await;
         primaries.insert(found.map_err(|error| {
-            let (remedy, hint) = (describe(servers.address()), servers.hint(&error));
-            anyhow!(error).context(format!("no primary can be found; {remedy}{hint}"))
+            unreached(servers, error, format!("no primary can be found; {}", describe(servers.address())))
         })?);
     }
     Ok(primaries)
+}
+
+fn unreached(servers: &Servers, error: RedisError, what: String) -> anyhow::Error {
+    let what = match servers.remedy(&error) {
+        Some(remedy) => format!("{what}: {remedy}"),
+        None => what,
+    };
+    anyhow!(error).context(what)
 }
 
 /// What a server says of itself.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::support::ports::fixed_port;
-use crate::support::redis::Redis;
+use crate::support::redis::{Redis, own_folder};
 use crate::support::tls::Authority;
 use crate::support::{TestServer, eventually, message, without};
 
@@ -18,14 +18,11 @@ struct Encrypted {
 
 impl Encrypted {
     fn start(more: &[&str]) -> Self {
-        let folder = tempfile::Builder::new().prefix("burble-test-tls").tempdir().expect("a temporary folder").keep();
+        let (folder, tls_port) = (own_folder(), fixed_port());
         Authority::new().issue(&folder);
-        let (port, tls_port) = (fixed_port(), fixed_port());
-        let own = format!("--bind 127.0.0.1 --port {port} --dir {} --maxmemory-policy noeviction", folder.display());
-        let tls = options(&folder, tls_port, "--");
-        let arguments = own.split(' ').chain(tls.iter().map(String::as_str)).chain(["--save", ""]);
-        let arguments = arguments.chain(more.iter().copied()).map(str::to_owned).collect();
-        let redis = Redis::configured(port, arguments, folder.join("redis.log"), Some(folder.clone()));
+        let mut arguments = options(&folder, tls_port, "--");
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        let redis = Redis::with_arguments(folder.clone(), &arguments);
         Self { redis, tls_port, folder }
     }
 

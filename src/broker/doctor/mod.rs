@@ -50,12 +50,14 @@ pub async fn examine(options: &Options, database: Option<Uuid>) -> Vec<Finding> 
     };
     let mut reached = 0;
     for primary in &primaries {
-        match limited(SERVER_MAX, async { Ok(ask(&servers, primary).await?) }).await {
+        let mut remedy = None;
+        let asked = async { ask(&servers, primary).await.inspect_err(|error| remedy = servers.remedy(error)) };
+        match limited(SERVER_MAX, async { Ok(asked.await?) }).await {
             Ok(facts) => {
                 reached += 1;
                 findings.extend(server::judge(&facts, options).into_iter().map(|finding| finding.of(primary)));
             }
-            Err(why) => findings.push(unreachable(&why).of(primary)),
+            Err(why) => findings.push(unreachable(&why, remedy).of(primary)),
         }
     }
     if reached < primaries.len() {
@@ -78,13 +80,11 @@ pub async fn examine(options: &Options, database: Option<Uuid>) -> Vec<Finding> 
     findings
 }
 
-fn unreachable(why: &str) -> Finding {
+fn unreachable(why: &str, remedy: Option<&'static str>) -> Finding {
     let remedy = if why.contains("NOAUTH") || why.contains("WRONGPASS") || why.contains("uthentication") {
         "set PUBSUB_SERVER_PASS to its password"
-    } else if why.contains("certificate") || why.contains("alert") || why.contains("corrupt message") {
-        "see whether it speaks TLS there (PUBSUB_TLS), has this name in a certificate of PUBSUB_TLS_CA, and asks for PUBSUB_TLS_CERT"
     } else {
-        "start it, open the way to it, or mend PUBSUB_SERVER_HOST and PUBSUB_SERVER_PORT"
+        remedy.unwrap_or("start it, open the way to it, or mend PUBSUB_SERVER_HOST and PUBSUB_SERVER_PORT")
     };
     Finding::failure("redis", format!("it cannot be reached: {why}"), remedy)
 }

@@ -38,7 +38,7 @@ impl Redis {
 
     /// One of one's own, to be killed; `durable` with an AOF that is flushed before each answer.
     pub(crate) fn start(durable: bool) -> Self {
-        Self::in_folder(own_folder(), durable)
+        Self::in_folder(own_folder(), durable, &[])
     }
 
     /// A durable one that begins with a copy of this append-only file.
@@ -49,15 +49,21 @@ impl Redis {
         for part in fs::read_dir(log).expect("a folder").map(|part| part.expect("it can be read")) {
             fs::copy(part.path(), to.join(part.file_name())).expect("it can be copied");
         }
-        Self::in_folder(folder, true)
+        Self::in_folder(folder, true, &[])
     }
 
-    fn in_folder(folder: PathBuf, durable: bool) -> Self {
+    /// One with these arguments as well, in a folder that goes with it.
+    pub(crate) fn with_arguments(folder: PathBuf, more: &[String]) -> Self {
+        Self::in_folder(folder, false, more)
+    }
+
+    fn in_folder(folder: PathBuf, durable: bool, more: &[String]) -> Self {
         let port = fixed_port();
         let own = [("--port", port.to_string()), ("--dir", folder.display().to_string()), ("--save", String::new())];
         let aof = ["--appendonly", if durable { "yes" } else { "no" }];
         let own = own.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-        let arguments = own.chain(ARGUMENTS.split(' ').chain(aof).map(str::to_owned)).collect();
+        let common = ARGUMENTS.split(' ').chain(aof).map(str::to_owned);
+        let arguments = own.chain(common).chain(more.iter().cloned()).collect();
         Self::configured(port, arguments, folder.join("redis.log"), Some(folder))
     }
 
@@ -137,7 +143,8 @@ impl Drop for Redis {
     }
 }
 
-fn own_folder() -> PathBuf {
+/// For the data of one, with which it goes.
+pub(crate) fn own_folder() -> PathBuf {
     tempfile::Builder::new().prefix("burble-test-redis").tempdir().expect("a temporary folder").keep()
 }
 
